@@ -1,0 +1,69 @@
+# Every target makes .venv on its first call, with all that it needs; later calls skip what is done.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+BUILD := $(BIN)/python romae_nb/_dev/build.py
+
+export OMP_NUM_THREADS ?= 1
+export PYTHONWARNINGS ?= ignore::FutureWarning:torch.jit._script
+export MPLBACKEND ?= agg
+
+.PHONY: help install demo demo-quick test docs prepare check export sync nb timm timm-tiny clean
+.DEFAULT_GOAL := help
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+
+install: $(STAMP) ## .venv with the package and all it needs
+$(STAMP): settings.ini setup.py pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -e '.[dev]'
+	@touch $@
+
+demo: $(STAMP) ## digits made irregular: pre-train, draw, fine-tune (QUICK=1 for the short form)
+	$(BIN)/python -m romae_nb.demo $(if $(QUICK),--quick)
+
+demo-quick: ## the demo in under a minute
+	$(MAKE) demo QUICK=1
+
+test: $(STAMP) ## the tests
+	$(BIN)/python -m pytest
+
+docs: $(STAMP) ## the site, in _docs/html
+	$(BIN)/python -m sphinx -q -W --keep-going -E nbs _docs/html
+	@echo "_docs/html/index.html"
+
+prepare: $(STAMP) ## all that goes before a commit: run notebooks, clean, export, check, test
+	$(BUILD) export
+	$(BIN)/nbdev-test --save --n-workers 2
+	$(BIN)/nbdev-clean
+	$(BUILD) export
+	$(BUILD) check
+	$(BIN)/python -m pytest
+
+check: $(STAMP) ## fail if notebooks, package, tests and README are out of step
+	$(BUILD) check
+
+export: $(STAMP) ## notebooks to package, tests, README
+	$(BUILD) export
+
+sync: $(STAMP) ## notebooks <-> scratch/*.py, the newer wins
+	$(BIN)/jupytext --quiet --sync $(sort $(wildcard nbs/*.ipynb scratch/*.py))
+
+nb: $(STAMP) ## one notebook (NB=01_rope): sync, export, run and keep outputs, clean, export, sync
+	$(BIN)/jupytext --quiet --sync $(or $(wildcard scratch/$(NB).py),nbs/$(NB).ipynb)
+	$(BUILD) export
+	$(BIN)/nbdev-test nbs/$(NB).ipynb --save
+	$(BIN)/nbdev-clean --fname nbs/$(NB).ipynb
+	$(BUILD) export
+	$(BIN)/jupytext --quiet --sync nbs/$(NB).ipynb
+
+timm: $(STAMP) ## timm's own tests on every model that fits
+	$(BIN)/python tests/system/timm_suite/run.py 'romae_*'
+
+timm-tiny: $(STAMP) ## timm's own tests on romae_tiny
+	$(BIN)/python tests/system/timm_suite/run.py romae_tiny
+
+clean: ## drop what is built
+	rm -rf _docs build dist .pytest_cache .hypothesis

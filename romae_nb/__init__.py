@@ -1,0 +1,4 @@
+"Rotary masked autoencoders over timm, fastai and nbdev. Importing this registers the models: `timm.create_model('romae_tiny')`."
+__version__ = "0.1.0"
+
+from romae_nb import romae as _romae  # registers the models with timm; loads no fastai
