@@ -25,7 +25,8 @@ class MaskedLoss:
     ): self.model = model
 
     def __call__(self, pred, values, mask, pad_mask=None, reduction='mean'):
-        if reduction != 'mean': raise ValueError(f"reduction: got {reduction!r}; takes 'mean', a masked loss is one number for the whole batch")
+        if reduction != 'mean':
+            raise ValueError(f"reduction: got {reduction!r}; takes 'mean', a masked loss is one number for the whole batch")
         return get_model(self.model).loss(pred, values, mask=mask, pad_mask=pad_mask)
 
 # %% ../nbs/22_callbacks.ipynb #4e3ca32a

@@ -27,7 +27,8 @@ def _rows(name, arrays, exact=False):
     rows = [r.unsqueeze(1) if r.ndim == 1 else r for r in rows]
     widths = {r.shape[1] if r.ndim == 2 else None for r in rows}
     if len(widths) != 1 or None in widths or widths == {0}:
-        raise ValueError(f'{name}: got arrays of shapes {sorted({tuple(r.shape) for r in rows})[:4]}; takes one (n, width) array per sample, '
+        raise ValueError(f'{name}: got arrays of shapes {sorted({tuple(r.shape) for r in rows})[:4]}; '
+                         'takes one (n, width) array per sample, '
                          'of the same width throughout')
     for i, r in enumerate(rows):
         if not len(r): raise ValueError(f'{name}: sample {i} is empty; takes one token per sample at least')
@@ -107,7 +108,8 @@ class GridDataset(TokenDataset):
         self.values = torch.as_tensor(np.asarray(values) if isinstance(values, (list, tuple)) else values)
         if self.values.ndim not in (3, 4, 5) or not self.values.numel():
             raise ValueError(f'values: got shape {tuple(self.values.shape)}; takes (n, C, H, W), (n, T, C, H, W) or (n, T, C)')
-        if self.values.is_complex() or self.values.dtype == torch.bool: raise ValueError(f'values: got type {self.values.dtype}; takes real numbers')
+        if self.values.is_complex() or self.values.dtype == torch.bool:
+            raise ValueError(f'values: got type {self.values.dtype}; takes real numbers')
         self.labels, self.vocab = encode_labels(labels, len(self.values), vocab)
 
     def __len__(self): return len(self.values)
@@ -140,7 +142,9 @@ def _pad(values, positions):
 
 def _stack(rows):
     shapes = {tuple(r.shape) for r in rows}
-    if len(shapes) > 1: raise ValueError(f'values: got samples of shapes {sorted(shapes)[:4]} in one batch; takes one shape (an IrregularDataset may differ)')
+    if len(shapes) > 1:
+        raise ValueError(f'values: got samples of shapes {sorted(shapes)[:4]} in one batch; '
+                         'takes one shape (an IrregularDataset may differ)')
     return torch.stack(rows)
 
 # %% ../nbs/20_data.ipynb #437752bc
@@ -200,7 +204,8 @@ def _indices(indices, n):
     idx = np.asarray(indices)
     if idx.dtype == bool and idx.shape == (n,): idx = idx.nonzero()[0]
     if idx.ndim != 1 or not len(idx) or idx.dtype.kind not in 'iu' or idx.min() < 0 or idx.max() >= n:
-        raise ValueError(f'splits: got a part of shape {idx.shape} and type {idx.dtype}' + (f', {idx.min()} to {idx.max()}' if idx.size else '')
+        raise ValueError(f'splits: got a part of shape {idx.shape} and type {idx.dtype}'
+                         + (f', {idx.min()} to {idx.max()}' if idx.size else '')
                          + f'; takes sample numbers from 0 to {n - 1}, one at least')
     return idx.tolist()
 
@@ -279,7 +284,8 @@ def dataloaders(
 # %% ../nbs/20_data.ipynb #dbea3177
 def _parts(datasets, splits, layout):
     if not datasets or (splits is not None and len(datasets) > 1):
-        raise ValueError(f'datasets: got {len(datasets)}{" with splits" if splits is not None else ""}; takes one with splits, or one per part')
+        raise ValueError(f'datasets: got {len(datasets)}{" with splits" if splits is not None else ""}; '
+                         'takes one with splits, or one per part')
     if splits is None and len(datasets) == 1: raise ValueError('splits: got None for one dataset; takes (train, valid) sample numbers')
     parts = [Part(datasets[0], idx, layout) for idx in splits] if splits is not None else [Part(d, None, layout) for d in datasets]
     if len(parts) < 2: raise ValueError(f'splits: got {len(parts)} parts; takes two or more: training and validation')
@@ -288,7 +294,8 @@ def _parts(datasets, splits, layout):
     first = parts[0]
     for p in parts[1:]:
         if p.labelled != first.labelled or p.vocab != first.vocab or p.irregular != first.irregular:
-            raise ValueError(f'datasets: got {p.dataset} beside {first.dataset}; takes one kind, with the same vocab (give vocab= to each)')
+            raise ValueError(f'datasets: got {p.dataset} beside {first.dataset}; '
+                             'takes one kind, with the same vocab (give vocab= to each)')
     return parts
 
 # %% ../nbs/20_data.ipynb #87bc912c

@@ -95,7 +95,8 @@ def _save_timm(model, folder):
     "timm's own format, which `timm.create_model('local-dir:...')` reads."
     if not hasattr(model, 'pretrained_cfg'): model = _load_exactly(timm.create_model('romae_tiny', **romae_args(model)), model.state_dict(), folder)
     args = {k: v for k, v in romae_args(model).items() if not k.endswith('drop_rate') and k not in ('drop_path_rate', 'num_classes')}
-    return _write_folder(folder, lambda tmp: save_for_hf(model, str(tmp), model_args=args, safe_serialization=True))
+    data = {} if model.in_chans == 3 else dict(mean=(0.,) * model.in_chans, std=(1.,) * model.in_chans)  # timm knows statistics of RGB only
+    return _write_folder(folder, lambda tmp: save_for_hf(model, str(tmp), model_args=args, safe_serialization=True, data_config=data))
 
 # %% ../nbs/07_hub.ipynb #09cc53bc
 def load(

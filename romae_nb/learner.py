@@ -44,7 +44,8 @@ class Geometry:
     def __str__(self):
         plural = lambda n, what, more: f'{n} {what if n == 1 else more}'
         size = '' if self.img_size is None else f', {self.img_size[0]} x {self.img_size[1]} pixels'
-        return f'{plural(self.in_chans, "channel", "channels")}, {plural(self.n_pos_dims, "position axis", "position axes")}, tubelet {self.tubelet_size}{size}'
+        channels, axes = plural(self.in_chans, 'channel', 'channels'), plural(self.n_pos_dims, 'position axis', 'position axes')
+        return f'{channels}, {axes}, tubelet {self.tubelet_size}{size}'
 
     def as_kw(self):
         "Keywords for `timm.create_model`."
@@ -68,7 +69,8 @@ def batch_geometry(
     axes = None if positions is None else positions.shape[1]
     if isinstance(values, Ragged): return Geometry(values.shape[1], axes, (1, 1, 1))
     if values.ndim == 3: return Geometry(values.shape[2], axes or 1, (1, 1, 1))
-    if values.ndim not in (4, 5): raise ValueError(f'batch: got values of shape {tuple(values.shape)}; takes Ragged, (B, T, C), (B, C, H, W) or (B, T, C, H, W)')
+    if values.ndim not in (4, 5):
+        raise ValueError(f'batch: got values of shape {tuple(values.shape)}; takes Ragged, (B, T, C), (B, C, H, W) or (B, T, C, H, W)')
     *_, c, h, w = values.shape
     p, t = patch_size(h, w), 2 if values.ndim == 5 and values.shape[1] % 2 == 0 else 1
     return Geometry(c, axes or values.ndim - 2, (t, p, p), (h, w))
@@ -79,8 +81,10 @@ def _first_batch(dls):
     batch = peek(dls.train)
     n_inp = getattr(dls, 'n_inp', 1)
     if not isinstance(batch, (tuple, list)) or not 1 <= n_inp <= min(3, len(batch)):
-        raise ValueError(f'dls: got batches of type {type(batch).__name__} with n_inp={n_inp}; takes tuples (values[, positions[, pad_mask]][, label])')
-    if n_inp == 1 and isinstance(batch[0], Ragged): raise ValueError('dls: got Ragged values without positions; takes (values, positions[, label]), n_inp=2')
+        raise ValueError(f'dls: got batches of type {type(batch).__name__} with n_inp={n_inp}; '
+                         'takes tuples (values[, positions[, pad_mask]][, label])')
+    if n_inp == 1 and isinstance(batch[0], Ragged):
+        raise ValueError('dls: got Ragged values without positions; takes (values, positions[, label]), n_inp=2')
     return batch[:n_inp], batch[n_inp:]
 
 # %% ../nbs/23_learner.ipynb #e02e9be6
@@ -91,7 +95,8 @@ def _sort_kw(kw, model_cls):
     model, learner = _names(model_cls.__init__), _names(Learner.__init__)
     for k in set(kw) - {*model, *learner}:
         near = difflib.get_close_matches(k, model + learner, 1)
-        raise TypeError(f'{k}: got an unknown keyword; takes those of {model_cls.__name__} and Learner' + (f'. Did you mean {near[0]}?' if near else ''))
+        raise TypeError(f'{k}: got an unknown keyword; '
+                        f'takes those of {model_cls.__name__} and Learner' + (f'. Did you mean {near[0]}?' if near else ''))
     return {k: v for k, v in kw.items() if k in model}, {k: v for k, v in kw.items() if k not in model}
 
 def _check_name(name, names):
@@ -105,7 +110,8 @@ def decay_free(
     model:nn.Module,  # any
 ) -> list[nn.Parameter]:  # norms, biases, CLS and mask tokens
     "Parameters that weight decay should spare."
-    named = {f'{prefix}.{n}'.strip('.') for prefix, m in model.named_modules() if hasattr(m, 'no_weight_decay') for n in m.no_weight_decay()}
+    makers = [(prefix, m) for prefix, m in model.named_modules() if hasattr(m, 'no_weight_decay')]
+    named = {f'{prefix}.{n}'.strip('.') for prefix, m in makers for n in m.no_weight_decay()}
     return [p for n, p in model.named_parameters() if p.ndim <= 1 or n in named]
 
 def sparing(
@@ -119,7 +125,8 @@ def sparing(
 def _make_sparing(params, opt_func, model, **kwargs):
     opt = opt_func(params, **kwargs)
     if not isinstance(opt, Optimizer):
-        warnings.warn(f'opt_func: made a {type(opt).__name__}, which knows no weight decay per parameter; norms, biases and tokens decay too')
+        warnings.warn(f'opt_func: made a {type(opt).__name__}, which knows no weight decay per parameter; '
+                      'norms, biases and tokens decay too')
         return opt
     for p in decay_free(model): opt.state[p]['do_wd'] = False
     return opt
@@ -150,7 +157,8 @@ class PretrainLearner(TokenLearner):
         try: pred = model.eval()(values, positions, pad_mask, mask)
         finally: model.train(training)
         out = model.reconstruct(values, pred, mask, pad_mask)
-        return (out, mask) if positions is not None else (self._as_values(out, values), self._as_values(mask.unsqueeze(-1).expand_as(out), values))
+        if positions is not None: return out, mask
+        return self._as_values(out, values), self._as_values(mask.unsqueeze(-1).expand_as(out), values)
 
     def _as_values(self, tokens, values):
         size = self.model.encoder.tubelet_size
@@ -197,7 +205,8 @@ def _pretrain_model(model, geometry, mask_ratio, encoder_kw, model_kw):
         return model, MaskedAutoencoder(model, geometry.as_kw() | (encoder_kw or {}), .75 if mask_ratio is None else mask_ratio, **model_kw)
     if given: raise TypeError(f'{given[0]}: got a keyword beside a model that exists; takes it with a name only')
     mae = model if isinstance(model, nn.Module) else load(model)
-    if not isinstance(mae, MaskedAutoencoder): raise TypeError(f'model: got a {type(mae).__name__}; takes a MaskedAutoencoder, its folder, or a name')
+    if not isinstance(mae, MaskedAutoencoder):
+        raise TypeError(f'model: got a {type(mae).__name__}; takes a MaskedAutoencoder, its folder, or a name')
     _check_fit(mae.encoder, geometry)
     if mask_ratio is not None: mae.mask_ratio = mask_ratio
     return type(mae).__name__, mae
@@ -221,10 +230,10 @@ def copy_encoder(
     args = romae_args(encoder) | dict(num_classes=num_classes, weight_init='trunc_normal')
     if encoder.global_pool == '': args['global_pool'] = None
     model = timm.create_model(getattr(encoder, 'pretrained_cfg', {}).get('architecture', 'romae_tiny'), **args | kwargs)
-    own, head = model.state_dict(), ('head.', 'fc_norm.')
-    weights = {k: v for k, v in encoder.state_dict().items() if not k.startswith(head)}
-    if wrong := {k for k in own if not k.startswith(head)} ^ set(weights) | {k for k in set(own) & set(weights) if own[k].shape != weights[k].shape}:
-        raise ValueError(f'{", ".join(kwargs)}: got values for which {sorted(wrong)[0]} has another shape; takes what leaves the encoder as it was')
+    own, weights = ({k: v for k, v in m.state_dict().items() if not k.startswith(('head.', 'fc_norm.'))} for m in (model, encoder))
+    if wrong := set(own) ^ set(weights) | {k for k in set(own) & set(weights) if own[k].shape != weights[k].shape}:
+        raise ValueError(f'{", ".join(kwargs)}: got values for which {sorted(wrong)[0]} has another shape; '
+                         'takes what leaves the encoder as it was')
     model.load_state_dict(weights, strict=False)
     return model
 
@@ -255,7 +264,7 @@ SPLITTERS = dict(layers=layer_groups, head=head_groups)
 # %% ../nbs/23_learner.ipynb #01f442f3
 def finetune_learner(
     dls,                       # fastai DataLoaders of (values[, positions[, pad_mask]], label)
-    model='romae_tiny',        # `MaskedAutoencoder` or checkpoint folder: a copy of the encoder; a name: from scratch; another module: as it is
+    model='romae_tiny',        # `MaskedAutoencoder` or folder: a copy of the encoder; name: from scratch; other modules: as they are
     num_classes:int|None=None, # of the head; None takes what dls say (dls.c)
     label_smoothing:float=0.,  # share of the target spread over all classes
     groups:str='layers',       # parameter groups: 'layers' or 'head'
@@ -275,7 +284,8 @@ def finetune_learner(
     learner_kw = dict(loss_func=CrossEntropyLossFlat(label_smoothing=label_smoothing), opt_func=sparing(opt_func, model), wd=wd,
                       splitter=SPLITTERS[groups]) | learner_kw
     learn = TokenLearner(dls, model, metrics=metrics, cbs=L(CheckFirstBatch(num_classes)) + L(cbs), **learner_kw)
-    if verbose: print(f'{_summary(name, _geometry_of(model, geometry) if isinstance(model, RoMAE) else geometry, model)}, {num_classes} classes')
+    if isinstance(model, RoMAE): geometry = _geometry_of(model, geometry)
+    if verbose: print(f'{_summary(name, geometry, model)}, {num_classes} classes')
     return learn
 
 # %% ../nbs/23_learner.ipynb #1c711b1a
@@ -283,11 +293,12 @@ def _classes(dls, targets, num_classes):
     "Number of classes, checked against a batch."
     y = targets[0] if len(targets) == 1 else None
     if not isinstance(y, Tensor) or y.ndim != 1 or y.is_floating_point() or y.dtype == torch.bool:
-        got = 'none' if not len(targets) else f'{len(targets)} of which the first is {type(targets[0]).__name__} {getattr(targets[0], "dtype", "")}'
+        got = ', '.join(f'{type(t).__name__} {getattr(t, "dtype", "")}' for t in targets) or 'none'
         raise ValueError(f'dls: got labels: {got}; takes one integer class number per sample behind the inputs')
     n = getattr(dls, 'c', None) if num_classes is None else num_classes
     if not n: raise ValueError('num_classes: got None, and dls have no c; takes the number of classes')
-    if not 0 <= int(y.min()) <= int(y.max()) < n: raise ValueError(f'num_classes: got {n}, and labels from {int(y.min())} to {int(y.max())}; takes labels from 0 to {n - 1}')
+    if not 0 <= int(y.min()) <= int(y.max()) < n:
+        raise ValueError(f'num_classes: got {n}, and labels from {int(y.min())} to {int(y.max())}; takes labels from 0 to {n - 1}')
     return n
 
 # %% ../nbs/23_learner.ipynb #2aed6057
@@ -301,10 +312,12 @@ def _finetune_model(model, geometry, num_classes, kw):
     if isinstance(encoder, RoMAE): _check_fit(encoder, geometry)
     if isinstance(model, MaskedAutoencoder) or (isinstance(model, RoMAE) and not model.num_classes):
         return 'copy of a pre-trained encoder', copy_encoder(encoder, num_classes, **kw)
-    if not isinstance(model, nn.Module): raise TypeError(f'model: got a {type(model).__name__}; takes a name, a checkpoint folder or a module')
+    if not isinstance(model, nn.Module):
+        raise TypeError(f'model: got a {type(model).__name__}; takes a name, a checkpoint folder or a module')
     if kw: raise TypeError(f'{next(iter(kw))}: got a keyword beside a model that exists; takes it with a name or a pre-trained encoder')
     if getattr(model, 'num_classes', num_classes) != num_classes:
-        raise ValueError(f'model: got one of {model.num_classes} classes; takes {num_classes} (model.reset_classifier({num_classes}) makes a fresh head)')
+        raise ValueError(f'model: got one of {model.num_classes} classes; '
+                         f'takes {num_classes} (model.reset_classifier({num_classes}) makes a fresh head)')
     return type(model).__name__, model
 
 def _from_scratch(name, geometry, num_classes, kw):

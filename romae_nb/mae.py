@@ -143,7 +143,8 @@ def _fill(self:MaskedAutoencoder, visible, hidden, index):
     masked = self.mask_token.expand(*hidden.shape, -1)
     if self.decoder_rope is None: masked = masked + sincos_rows(index, masked.shape[-1])
     visible = visible.data if isinstance(visible, Ragged) else visible
-    return self.pos_drop(masked).to(visible.dtype).masked_scatter(~hidden.unsqueeze(-1), visible)
+    masked = self.pos_drop(masked)
+    return masked.masked_scatter(~hidden.unsqueeze(-1), visible.to(masked.dtype))
 
 # %% ../nbs/06_mae.ipynb #1d05247e
 @patch

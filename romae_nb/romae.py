@@ -124,11 +124,16 @@ def prepend_at_origin(
 
 # %% ../nbs/05_romae.ipynb #e7298fdd
 @patch
+def _project(self:TubeletEmbed, x):
+    "Tokens in the model's width. Autocast's half precision ends here: what blocks add up stays in the parameters' type."
+    return self.proj(x).to(self.proj.weight.dtype)
+
+@patch
 def embed(self:TubeletEmbed,
     tokens:Tokens,  # all of a batch, or the visible ones
 ) -> tuple[Tensor, tuple[Tensor, Tensor]|None, Dense|Packed]:  # (..., 1 + N, d), cosine and sine of the angles, the layout
     "Project tokens, put CLS in front, compute the angles."
-    x, positions, keys, cls = on_tokens(self.proj, tokens.values), tokens.positions, tokens.keys, self.cls_token is not None
+    x, positions, keys, cls = on_tokens(self._project, tokens.values), tokens.positions, tokens.keys, self.cls_token is not None
     if self.rope is None: x = on_tokens(lambda x, i: x + sincos_rows(i + cls, x.shape[-1]), x, tokens.index)
     if cls:
         token = self.cls_token if self.rope is not None else self.cls_token + sincos_rows(torch.zeros((), device=x.device), x.shape[-1])
@@ -247,8 +252,9 @@ def reset_classifier(self:RoMAE,
     num_classes:int,            # of the new head; 0 for none
     global_pool:str|None=None,  # 'token', 'avg' or ''; None keeps the present one
 ):
-    "A fresh head: norm and linear layer."
-    self._make_head(num_classes, self.global_pool if global_pool is None else global_pool, **get_device_dtype(self))
+    "A fresh head: norm and linear layer. Raises AssertionError for an unknown pooling: timm's callers probe for that type."
+    try: self._make_head(num_classes, self.global_pool if global_pool is None else global_pool, **get_device_dtype(self))
+    except ValueError as e: raise AssertionError(str(e)) from e
     named_apply(self._init_module, self.head)
 
 @patch
@@ -417,8 +423,9 @@ def _create_romae(name, pretrained=False, **kwargs):
         if k not in _ARGS:
             near = difflib.get_close_matches(k, _ARGS, 1)
             raise TypeError(f'{name}: got an unexpected keyword {k!r}' + (f'; did you mean {near[0]!r}?' if near else f'; takes {", ".join(_ARGS)}'))
+    taps = kwargs.pop('out_indices', min(3, kwargs.get('depth', size['depth'])))     # features_only: the last three blocks
     return build_model_with_cfg(RoMAE, name, pretrained or _is_folder(kwargs.get('pretrained_cfg')), pretrained_filter_fn=checkpoint_filter_fn,
-                                feature_cfg=dict(out_indices=kwargs.pop('out_indices', 3), feature_cls='getter'), **(size | kwargs))
+                                feature_cfg=dict(out_indices=taps, feature_cls='getter'), **(size | kwargs))
 
 def _is_folder(cfg):
     "Whether the model is asked for as 'local-dir:...': whoever names a folder wants its weights, with or without `pretrained=True`."

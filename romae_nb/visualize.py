@@ -30,6 +30,13 @@ from .tubelets import Ragged, check_mask, grid_size, unpatchify
 # %% ../nbs/08_visualize.ipynb #60eadc2c
 class Picture(Figure):
     "A matplotlib Figure outside pyplot: shown once, as a cell's value, and freed like any other object."
+    def __init__(self,
+        figsize:tuple[float, float]=(6.4, 4.8),  # width and height in inches; matplotlib's own default
+        **kwargs,                                # whatever else `Figure` takes
+    ):
+        "A blank figure."
+        super().__init__(figsize=figsize, **dict(layout='constrained') | kwargs)
+
     def _repr_png_(self):
         buf = BytesIO()
         self.savefig(buf, format='png', dpi=self.dpi)
@@ -43,7 +50,7 @@ _LINES = (_BLUE, _RED, _GREEN, _PURPLE, _ORANGE, '#56B4E9', _INK)
 def _panels(rows, cols, figsize, ax=None, **kw):
     "Axes in rows and columns of a new Picture, or the one Axes given."
     if ax is None:
-        fig = Picture(figsize=figsize, layout='constrained')
+        fig = Picture(figsize)
         return fig, fig.subplots(rows, cols, squeeze=False, **kw).tolist()
     if rows * cols != 1: raise ValueError(f'ax: got one Axes for {rows} x {cols} panels; takes None here')
     return ax.figure, [[ax]]
@@ -67,7 +74,7 @@ def _tidy(ax, **labels):
     ax.set(**labels)
     for text in (ax.xaxis.label, ax.yaxis.label, ax.title): text.set_size(9)
     for axis in (ax.xaxis, ax.yaxis):
-        if axis.get_scale() == 'linear' and len(axis.get_ticklocs()): axis.set_major_locator(MaxNLocator(6, steps=(1, 2, 4, 5, 10)))
+        if axis.get_scale() == 'linear' and len(axis.get_ticklocs()): axis.set_major_locator(MaxNLocator(7, steps=(1, 2, 5, 10)))
     return ax
 
 # %% ../nbs/08_visualize.ipynb #51e9012e

@@ -24,7 +24,8 @@ two = [np.zeros((3, 2)), np.zeros((1, 2))]
     (dict(positions=[np.zeros(3)]), 'positions: got 1 samples; takes 2'),
     (dict(positions=[np.zeros(3), np.zeros(2)]), 'positions: sample 1 has 2 tokens; takes 1'),
     (dict(labels=[0]), r'labels: got shape \(1,\); takes \(2,\)'), (dict(labels=[0., 1.]), 'labels: got type float64; takes integers'),
-    (dict(labels=[-1, 0]), 'labels: got numbers from -1'), (dict(labels=[0, 5], vocab='ab'), 'labels: got numbers from 0 to 5; takes 0 to 1'),
+    (dict(labels=[-1, 0]), 'labels: got numbers from -1'),
+    (dict(labels=[0, 5], vocab='ab'), 'labels: got numbers from 0 to 5; takes 0 to 1'),
     (dict(labels=['a', 'c'], vocab='ab'), r"labels: got \['c'\]; takes what vocab holds")])
 def test_irregular_refuses(kw, match):
     with pytest.raises(ValueError, match=match): IrregularDataset(**dict(values=two, positions=[np.zeros(3), np.zeros(1)]) | kw)
@@ -45,7 +46,7 @@ def test_position_types():
 
 
 # %% 5e257544
-samples = [tuple(torch.as_tensor(x, dtype=torch.float32) for x in (np.ones((n, 2)) * n, np.ones((n, 1)))) + (torch.tensor(n % 2),) for n in (3, 1, 4)]
+samples = [(n * torch.ones(n, 2), torch.ones(n, 1), torch.tensor(n % 2)) for n in (3, 1, 4)]
 
 
 # %% 87f9c39a
@@ -62,7 +63,8 @@ def test_collate_checks():
     for layout in LAYOUTS:
         with pytest.raises(ValueError, match='values: row 0 holds NaN'): collate(bad, True, layout)
     with pytest.raises(ValueError, match='labels: got .* takes integers from 0 to 0'): collate(samples, True, num_classes=1)
-    with pytest.raises(ValueError, match=r'values: got samples of shapes \[\(1, 4, 4\), \(1, 8, 8\)\]'): collate([(torch.ones(1, 4, 4),), (torch.ones(1, 8, 8),)], False)
+    with pytest.raises(ValueError, match=r'values: got samples of shapes \[\(1, 4, 4\), \(1, 8, 8\)\]'):
+        collate([(torch.ones(1, 4, 4),), (torch.ones(1, 8, 8),)], False)
 
 
 # %% b383d91d
@@ -79,7 +81,8 @@ def test_ragged_in_fastai():
 def tiny(labelled=True, n=10):
     rng = np.random.default_rng(0)
     lengths = rng.integers(2, 6, n)
-    return IrregularDataset([rng.normal(size=(k, 2)) for k in lengths], [rng.uniform(size=(k, 1)) for k in lengths], np.arange(n) % 2 if labelled else None)
+    values, positions = [rng.normal(size=(k, 2)) for k in lengths], [rng.uniform(size=(k, 1)) for k in lengths]
+    return IrregularDataset(values, positions, np.arange(n) % 2 if labelled else None)
 
 def pair(ds, **kw): return dataloaders(ds, splits=(range(7), range(7, 10)), **dict(bs=3, device='cpu') | kw)
 
@@ -131,14 +134,16 @@ def test_dataloaders_refuse():
     for args, kw, match in [
         ((), {}, 'datasets: got 0'), ((ds,), {}, 'splits: got None'), ((ds,), dict(splits=(range(3),)), 'splits: got 1 parts'),
         ((ds,), dict(splits=(range(5), range(4, 8))), 'splits: got parts that share samples'),
-        ((ds,), dict(splits=(range(5), range(5, 11))), r'splits: got a part of shape \(6,\) and type int64, 5 to 10; takes sample numbers from 0 to 9'),
+        ((ds,), dict(splits=(range(5), range(5, 11))),
+         r'splits: got a part of shape \(6,\) and type int64, 5 to 10; takes sample numbers from 0 to 9'),
         ((ds,), dict(splits=(range(5), [])), r'splits: got a part of shape \(0,\)'),
         ((ds, ds), dict(splits=(range(5), [7])), 'datasets: got 2 with splits'), ((ds, tiny(False)), {}, 'takes one kind'),
         ((ds, ds), dict(layout='dense'), "layout: got 'dense'; takes 'ragged' or 'padded'"), ((ds, ds), dict(bs=0), 'bs: got 0'),
         (([1, 2], [3]), {}, 'dataset: got list; takes an IrregularDataset')]:
         with pytest.raises(ValueError, match=match): dataloaders(*args, **kw)
     assert len(dataloaders(ds, ds, bs=4, device='cpu').valid) == 3
-    assert len(pair(ds, drop_last=True).train) == 2 and len(dataloaders(ds, splits=(np.arange(10) < 5, np.arange(10) >= 5), device='cpu').train_ds) == 5
+    assert len(pair(ds, drop_last=True).train) == 2
+    assert len(dataloaders(ds, splits=(np.arange(10) < 5, np.arange(10) >= 5), device='cpu').train_ds) == 5
 
 
 # %% 504f2898

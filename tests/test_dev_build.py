@@ -73,6 +73,15 @@ def test_left_behind():
         check(d)
         assert not (d/'toy/add.py').exists() and not (d/'tests/test_add.py').exists()
 
+def test_by_hand():
+    with TemporaryDirectory() as d:
+        d = project(d)
+        (d/'toy/mine.py').write_text('x = 1')
+        (d/'tests/test_mine.py').write_text('x = 1')
+        export(d)
+        assert (d/'toy/mine.py').exists() and (d/'tests/test_mine.py').exists()
+        refuses(d, 'toy/mine.py')
+
 
 # %% 1c303c94
 def cells_of(d): return json.loads((d/'nbs/00_add.ipynb').read_text())['cells']
@@ -129,7 +138,10 @@ def test_reads_options():
 
 
 # %% 56760533
-def test_reads_no_mixed_imports():
-    src = [text('# T'), code('#| default_exp t'), code('#| export\ndef f(): "Nothing."'), code('import json\nx = json.dumps(1)')]
-    with pytest.raises(UserWarning, match='imports and other code'):
-        read(json.dumps(dict(cells=src, metadata={}, nbformat=4, nbformat_minor=5)))
+def test_runs_only_what_it_needs():
+    src = [text('# T'), code('#| default_exp t'), code('import json'), code('#| export\ndef f(): "Says nothing."'),
+           code('#| test g\nimport os\nassert json.dumps(1) == not_there')]
+    shown = read(json.dumps(dict(cells=src, metadata={}, nbformat=4, nbformat_minor=5)))
+    assert 'Says nothing.' in str(shown.cells)
+    broken = [*src[:2], code('#| export\nraise OSError("seen")\ndef f(): "Says nothing."')]
+    with pytest.raises(Exception, match='seen'): read(json.dumps(dict(cells=broken, metadata={}, nbformat=4, nbformat_minor=5)))

@@ -5,6 +5,7 @@ from romae_nb.romae import *
 
 # %% 1da6ca88
 import math, pytest, timm, torch
+from timm.models import group_parameters
 from romae_nb.tubelets import Ragged, patchify
 from romae_nb.positions import grid_positions
 
@@ -119,7 +120,6 @@ def test_reset_keeps_type_and_mode():
 
 # %% bad6c04a
 def test_every_parameter_has_a_group():
-    from timm.models import group_parameters
     m = series_model()
     groups = group_parameters(m, m.group_matcher())
     assert sorted(n for g in groups.values() for n in g) == sorted(n for n, _ in m.named_parameters())
