@@ -168,8 +168,10 @@ def patches(self:MaskedAutoencoder,
     return values if isinstance(values, Ragged) else patchify(values, self.encoder.tubelet_size)
 
 @patch
-def _stats(self:MaskedAutoencoder, tokens):
-    "Mean and scale of each token, by which targets are normalised."
+def target_stats(self:MaskedAutoencoder,
+    tokens:Tensor,  # (..., P)
+) -> tuple[Tensor, Tensor]:  # both (..., 1)
+    "Mean and scale of each token, by which targets are normalised: unbiased variance plus 1e-6, as in the reference."
     return tokens.mean(-1, keepdim=True), (tokens.var(-1, keepdim=True) + 1e-6).sqrt()
 
 # %% ../nbs/06_mae.ipynb #4ad25eae
@@ -188,7 +190,7 @@ def loss(self:MaskedAutoencoder,
     real = hidden if pad_mask is None else hidden & ~pad_mask
     target = target.masked_fill(~real.unsqueeze(-1), 0)              # before any arithmetic: padding may hold NaN
     if self.norm_targets:
-        mean, scale = self._stats(target)
+        mean, scale = self.target_stats(target)
         target = (target - mean) / scale
     error = (pred.to(torch.promote_types(pred.dtype, torch.float32)) - target).square().masked_fill(~real.unsqueeze(-1), 0)
     count = (hidden if self.reference_mean else real).sum() * target.shape[-1]
@@ -204,7 +206,7 @@ def reconstruct(self:MaskedAutoencoder,
 ) -> Tensor|Ragged:             # tokens, (B, N, P) or Ragged (total, P): predictions where hidden, the input elsewhere
     "The sample as the model would complete it."
     def paste(target, pred, hidden):
-        mean, scale = self._stats(target) if self.norm_targets else (0., 1.)
+        mean, scale = self.target_stats(target) if self.norm_targets else (0., 1.)
         return torch.where(hidden.unsqueeze(-1), (pred * scale + mean).to(target.dtype), target)
     if pad_mask is not None: mask = mask & ~pad_mask
     return on_tokens(paste, self.patches(values), pred, mask)

@@ -370,7 +370,7 @@ def group_matcher(self:RoMAE,
     coarse:bool=False,  # timm's argument; blocks are one group each in either case
 ) -> dict:              # patterns of parameter names
     "Layer groups for layer-wise rates: embedding, each block, head."
-    return dict(stem=r'^embed', blocks=[(r'^blocks\.(\d+)', None), (r'^fc_norm|^head', (99999,))])
+    return dict(stem=r'^embed', blocks=r'^blocks\.(\d+)', head=r'^fc_norm|^head')
 
 @patch
 def no_weight_decay(self:RoMAE) -> set[str]:  # parameter names

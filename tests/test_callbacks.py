@@ -195,3 +195,24 @@ def test_check_first_batch():
     dls = dataloaders(data, data, bs=10, device='cpu')
     learn = Learner(dls, torch.nn.Linear(1, 1), loss_func=len, cbs=CheckFirstBatch(num_classes=3))
     with pytest.raises(ValueError, match='labels: got torch.int64 from 0 to 3; takes integers from 0 to 2'): learn.no_bar().__enter__().fit(1)
+
+
+# %% 1502c91c
+def test_drop_tokens_in_training_only():
+    class Lengths(Callback):
+        order = 30
+        def before_batch(self): seen[self.training].append([x.lengths.tolist() for x in self.learn.xb[:2]])
+    full = dataloaders(IrregularDataset(*sines(12)), splits=(range(6), range(6, 12)), bs=6, device='cpu', shuffle=False)
+    lengths = [[b[0].lengths.tolist()] * 2 for b in full.train]
+    seen = {True: [], False: []}
+    model = small(); learn = Learner(full, model, loss_func=MaskedLoss(model), cbs=[Lengths(), MaskedPretraining(), DropTokens(.5, seed=1)])
+    with learn.no_bar(), learn.no_logging(): learn.fit(2, 1e-3)
+    assert seen[True] == [[[n - min(math.ceil(n / 2), n - 1) for n in p] for p in lengths[0]]] * 2
+    assert seen[False] == [[b[0].lengths.tolist()] * 2 for b in full.valid] * 2
+
+
+# %% d74bcce1
+def test_drop_tokens_refuses():
+    with pytest.raises(ValueError, match='ratio: got 1.0'): DropTokens(1.)
+    padded = dataloaders(IrregularDataset(*sines(12)), splits=(range(6), range(6, 12)), bs=6, device='cpu', layout='padded')
+    with pytest.raises(ValueError, match='batch: got values in a Tensor; DropTokens takes Ragged'): learner(padded).fit(1, cbs=DropTokens())

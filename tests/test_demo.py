@@ -45,5 +45,6 @@ def test_table_counts():
 
 # %% c4b6ec91
 def test_report_is_self_contained():
+    results = study(tiny, progress=False)
     page = report(results, tiny)
     assert page.count('data:image/png;base64,') == 3 and 'http' not in page and html.escape(verdict(results)) in page

@@ -114,6 +114,17 @@ def test_twice():
         one_def('def test_a(): pass\ndef test_a(): pass', 'x.ipynb')
 
 
+# %% 0b2e544e
+def test_signatures():
+    import ast, inspect
+
+    def print_(): pass
+    def f(self, a, ns:tuple=(1, 2), box=object(), make=print_, kind=dict, *args) -> int: pass
+    assert signature_text(inspect.signature(f)) == '(a, ns: tuple = (1, 2), box=..., make=print_, kind=dict, *args) -> int'
+    assert signature_text(inspect.signature(f), is_class=True).endswith('*args)')
+    ast.parse(f'def f{signature_text(inspect.signature(f))}: pass')
+
+
 # %% 724c3680
 def test_navigation():
     with TemporaryDirectory() as d:

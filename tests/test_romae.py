@@ -123,3 +123,4 @@ def test_every_parameter_has_a_group():
     m = series_model()
     groups = group_parameters(m, m.group_matcher())
     assert sorted(n for g in groups.values() for n in g) == sorted(n for n, _ in m.named_parameters())
+    assert len(groups) == 2 + 2 and groups[3] == ['fc_norm.weight', 'head.weight', 'head.bias']      # stem, two blocks, head

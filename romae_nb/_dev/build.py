@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['sections', 'file_of_tests', 'one_def', 'TestProc', 'from_top', 'readme_cell', 'readme', 'read_ini', 'fresh',
-           'made_by_export', 'generated', 'stale', 'export', 'unfit', 'check', 'symbols', 'SphinxRenderer',
-           'SphinxLinks', 'RunForDocs', 'SphinxFilter', 'admonition', 'to_sphinx', 'read', 'contents', 'add_contents']
+           'made_by_export', 'generated', 'stale', 'export', 'unfit', 'check', 'symbols', 'signature_text',
+           'documented', 'SphinxRenderer', 'SphinxLinks', 'RunForDocs', 'SphinxFilter', 'admonition', 'to_sphinx',
+           'read', 'contents', 'add_contents']
 
 # %% ../../nbs/90_build.ipynb #07955307
 import ast, inspect, os, posixpath, re, shutil, sys
@@ -13,6 +14,8 @@ from base64 import b64decode
 from configparser import ConfigParser
 from contextlib import contextmanager
 from copy import deepcopy
+from dataclasses import is_dataclass
+from importlib import import_module
 from json import dumps, loads
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -223,16 +226,32 @@ def symbols() -> dict:  # short or full name to full name and module
     return {n: (k, m) for m, syms in d['syms'].items() for k in syms for n in (k, k.removeprefix(m + '.'))}
 
 # %% ../../nbs/90_build.ipynb #e9c13686
+def signature_text(
+    sig:inspect.Signature, # of a function or class
+    is_class:bool=False,   # drop what it returns
+) -> str:                  # parameters without `self`
+    "A signature for Sphinx."
+    ps = [p for p in sig.parameters.values() if p.name != 'self']
+    text = str(sig.replace(parameters=ps, **(dict(return_annotation=inspect.Signature.empty) if is_class else {})))
+    text = re.sub(r"<(?:function|class) '?(?:[\w.]|<\w+>)*?(\w+)(?:'| at 0x\w+)>", r'\1', text.replace('__main__.', ''))
+    return re.sub(r'=( ?)<[^>]*>', r'=\1...', text)
+
+# %% ../../nbs/90_build.ipynb #4f413344
+def documented(
+    sym,      # class or function, as the documentation build has defined it
+    name:str, # its name
+    mod:str,  # its module in the package
+):            # the same, from the package where only that has a source
+    "A dataclass made in a notebook has no source to take comments from."
+    return getattr(import_module(mod), name) if mod and is_dataclass(sym) and inspect.isclass(sym) else sym
+
 class SphinxRenderer(ShowDocRenderer):
     "`show_doc` as a Sphinx object description with a table of parameters."
     def _repr_markdown_(self):
-        mod = symbols().get(self.nm, (None, ''))[1]
-        kind = 'class' if inspect.isclass(self.sym) else 'method' if '.' in self.nm else 'function'
-        sig = ''
-        if self.sig:
-            ps = [p for p in self.sig.parameters.values() if p.name != 'self']
-            sig = str(self.sig.replace(parameters=ps)).replace('__main__.', '')
-        tbl = DocmentTbl(self.sym)._repr_markdown_()
+        mod, is_class = symbols().get(self.nm, (None, ''))[1], inspect.isclass(self.sym)
+        kind = 'class' if is_class else 'method' if '.' in self.nm else 'function'
+        sig = signature_text(self.sig, is_class) if self.sig else ''
+        tbl = DocmentTbl(documented(self.sym, self.nm, mod))._repr_markdown_()
         return f':::::{{py:{kind}}} {self.nm}{sig}\n:module: {mod}\n\n{self.docs}\n\n{tbl}\n:::::'
 
 # %% ../../nbs/90_build.ipynb #f6dd5874
