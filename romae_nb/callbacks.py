@@ -176,7 +176,8 @@ class CheckFirstBatch(Callback):
         if self.training in self._seen: return
         self._seen.add(self.training)
         labels = self.learn.yb[0] if len(self.learn.yb) else None
-        check_batch(*self.learn.xb, labels=labels, num_classes=self.num_classes if labels is not None else None)
+        size = getattr(get_model(self.learn.model), 'tubelet_size', (1, 1, 1))
+        check_batch(*self.learn.xb, labels=labels, num_classes=self.num_classes if labels is not None else None, tubelet_size=size)
 
 # %% ../nbs/22_callbacks.ipynb #8001b93e
 class DropTokens(Callback):

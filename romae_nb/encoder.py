@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ENCODER_SIZES', 'EncoderConfig', 'Dense', 'Packed', 'Attention', 'DropPath', 'Block', 'make_blocks', 'run_blocks',
-           'Encoder', 'rope_angles_of', 'check_tokens']
+           'Encoder', 'rope_angles_of']
 
 # %% ../nbs/04_encoder.ipynb #c1d55143
 from dataclasses import dataclass, fields
@@ -17,7 +17,7 @@ from timm.layers import Mlp, RmsNorm, calculate_drop_path_rates, drop_path
 from timm.models import checkpoint, register_notrace_module
 
 from .rope import NDPRope, rotate
-from .tubelets import Ragged, check_mask
+from .tubelets import Ragged, check_tokens
 
 # %% ../nbs/04_encoder.ipynb #6ec5db73
 @dataclass
@@ -40,6 +40,10 @@ class EncoderConfig:
     pos_encoding:str='rope'          # 'rope', or 'absolute': no rotation, a table is added to the embeddings instead
 
     def __post_init__(self):
+        self.p, self.base = (tuple(v) if isinstance(v, list) else v for v in (self.p, self.base))     # as JSON gives them
+        if self.depth < 1: raise ValueError(f'depth: got {self.depth}; takes 1 or more blocks')
+        if self.hidden_dim < 1: raise ValueError(f'dim_feedforward: got a width of {self.hidden_dim}; takes 1 or more')
+        if self.pos_encoding == 'absolute' and self.d_model % 2: raise ValueError(f"d_model: got {self.d_model}; takes an even width with pos_encoding='absolute'")
         if self.pos_encoding not in ('rope', 'absolute'):
             raise ValueError(f"pos_encoding: got {self.pos_encoding!r}; takes 'rope' or 'absolute'")
         if self.nhead < 1 or self.d_model < self.nhead:
@@ -52,7 +56,7 @@ class EncoderConfig:
     @property
     def head_dim(self): return self.d_model // self.nhead
     @property
-    def hidden_dim(self): return self.dim_feedforward or round(self.mlp_ratio * self.d_model)
+    def hidden_dim(self): return self.dim_feedforward if self.dim_feedforward is not None else round(self.mlp_ratio * self.d_model)
     def rope(self): return NDPRope(self.head_dim, self.n_pos_dims, self.p, self.base)
 
 # %% ../nbs/04_encoder.ipynb #df2e3fab
@@ -254,24 +258,3 @@ def rope_angles_of(
 ) -> tuple[Tensor, Tensor]|None:  # cosine and sine, (..., N, K)
     "Angles for all blocks."
     return None if rope is None else rope(positions.transpose(-1, -2))
-
-# %% ../nbs/04_encoder.ipynb #fdedbcce
-def check_tokens(
-    x:Tensor|Ragged,            # tokens, (B, N, d) or Ragged (total, d)
-    positions:Tensor|Ragged,    # (B, D, N) or Ragged (total, D)
-    n_pos_dims:int,             # D
-    pad_mask:Tensor|None=None,  # (B, N) bool
-):
-    "Raise ValueError unless tokens, positions and padding have the shapes they must have. Looks at no values."
-    if isinstance(x, Ragged) != isinstance(positions, Ragged):
-        raise ValueError(f'positions: got {type(positions).__name__} for tokens in a {type(x).__name__}; takes the same kind')
-    if isinstance(x, Ragged):
-        want, shape = f'(total, D) = {(x.shape[0], n_pos_dims)}', (x.shape[0], n_pos_dims)
-        if pad_mask is not None: raise ValueError('pad_mask: got one beside a Ragged batch, which has no padding; takes None')
-        if x.data.ndim != 2: raise ValueError(f'tokens: got Ragged data of shape {tuple(x.shape)}; takes (total, width)')
-    else:
-        if x.ndim != 3: raise ValueError(f'tokens: got shape {tuple(x.shape)}; takes (B, N, width)')
-        want, shape = f'(B, D, N) = {(x.shape[0], n_pos_dims, x.shape[1])}', (x.shape[0], n_pos_dims, x.shape[1])
-        if pad_mask is not None: check_mask('pad_mask', pad_mask, x.shape[:2])
-    if tuple(positions.shape) != shape: raise ValueError(f'positions: got shape {tuple(positions.shape)}; takes {want}')
-    if not positions.dtype.is_floating_point: raise ValueError(f'positions: got type {positions.dtype}; takes a floating-point type')

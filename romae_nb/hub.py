@@ -41,6 +41,7 @@ def _read_folder(folder, config_name):
         if not (folder/name).is_file(): raise FileNotFoundError(f'folder: {folder} has no file {name}; takes {config_name} and model.safetensors')
     try: config = json.loads((folder/config_name).read_text(encoding='utf-8'))
     except ValueError as e: raise ValueError(f'folder: {folder/config_name} is truncated or no JSON ({e}); takes a whole checkpoint') from e
+    if not isinstance(config, dict): raise ValueError(f'folder: {folder/config_name} holds a {type(config).__name__}; takes a JSON object')
     try: return config, load_file(folder/'model.safetensors')
     except SafetensorError as e:
         raise ValueError(f'folder: {folder/"model.safetensors"} is truncated or no safetensors file ({e}); takes a whole checkpoint') from e
@@ -76,7 +77,7 @@ def save(
     model:MaskedAutoencoder|RoMAE,  # to be saved
     folder:str|Path,                # made if it is not there; its model files are replaced
 ) -> Path:                          # the folder
-    "Write a model as config.json and model.safetensors."
+    "Write a model as config.json and model.safetensors. A RoMAE's dropout rates are settings of training and not kept, as with timm."
     if isinstance(model, RoMAE): return _save_timm(model, folder)
     if not isinstance(model, MaskedAutoencoder): raise TypeError(f'model: got a {type(model).__name__}; takes a MaskedAutoencoder or a RoMAE')
     config = dict(romae_nb='MaskedAutoencoder', encoder=_architecture(model.encoder), encoder_kw=romae_args(model.encoder), **_mae_args(model))
@@ -86,15 +87,15 @@ def save(
     return _write_folder(folder, write)
 
 def _mae_args(m):
-    own = ('d_model', 'nhead', 'depth')
+    own = ('d_model', 'nhead', 'depth', 'n_pos_dims', 'pos_encoding')    # these have arguments of their own, or are the encoder's
     return dict(mask_ratio=m.mask_ratio, decoder_dim=m.decoder_cfg.d_model, decoder_heads=m.decoder_cfg.nhead, decoder_depth=m.decoder_cfg.depth,
                 decoder_kw={k: v for k, v in vars(m.decoder_cfg).items() if k not in own}, norm_targets=m.norm_targets,
                 reference_mean=m.reference_mean, head_drop_rate=m.head[0].p)
 
-def _save_timm(model, folder):
+def _save_timm(model, folder, **changes):
     "timm's own format, which `timm.create_model('local-dir:...')` reads."
     if not hasattr(model, 'pretrained_cfg'): model = _load_exactly(timm.create_model('romae_tiny', **romae_args(model)), model.state_dict(), folder)
-    args = {k: v for k, v in romae_args(model).items() if not k.endswith('drop_rate') and k not in ('drop_path_rate', 'num_classes')}
+    args = {k: v for k, v in (romae_args(model) | changes).items() if not k.endswith('drop_rate') and k not in ('drop_path_rate', 'num_classes')}
     data = {} if model.in_chans == 3 else dict(mean=(0.,) * model.in_chans, std=(1.,) * model.in_chans)  # timm knows statistics of RGB only
     return _write_folder(folder, lambda tmp: save_for_hf(model, str(tmp), model_args=args, safe_serialization=True, data_config=data))
 
@@ -105,11 +106,16 @@ def load(
     "Read a model back. Raises FileNotFoundError or ValueError that name a file that is missing, truncated or of another model."
     config, weights = _read_folder(folder, 'config.json')
     kind = config.pop('romae_nb', None)
+    if kind not in (None, 'MaskedAutoencoder'): raise ValueError(f'folder: {folder}/config.json says romae_nb={kind!r}; takes MaskedAutoencoder')
+    try: model = _from_config(kind, config, folder)
+    except (KeyError, TypeError) as e: raise ValueError(f'folder: {folder}/config.json does not describe a model of romae_nb ({e!r})') from e
+    return _load_exactly(model, weights, folder).eval()
+
+def _from_config(kind, config, folder):
     if kind is None:
         if 'architecture' not in config: raise ValueError(f'folder: {folder}/config.json names no architecture; takes a checkpoint of romae_nb')
-        model = timm.create_model(config['architecture'], num_classes=config['num_classes'], **_tuples(config.get('model_args', {}), 'num_classes'))
-    else: model = MaskedAutoencoder(config.pop('encoder'), _tuples(config.pop('encoder_kw')), **_tuples(config))
-    return _load_exactly(model, weights, folder).eval()
+        return timm.create_model(config['architecture'], num_classes=config['num_classes'], **_tuples(config.get('model_args', {}), 'num_classes'))
+    return MaskedAutoencoder(config.pop('encoder'), _tuples(config.pop('encoder_kw')), **_tuples(config))
 
 def _tuples(d, *without): return {k: tuple(v) if isinstance(v, list) else v for k, v in d.items() if k not in without}
 
@@ -120,7 +126,7 @@ def save_encoder(
 ) -> Path:                  # the folder, for `timm.create_model('local-dir:...', num_classes=...)`
     "Write the encoder of a pre-trained model as a timm model."
     if not isinstance(mae, MaskedAutoencoder): raise TypeError(f'mae: got a {type(mae).__name__}; takes a MaskedAutoencoder (save takes a RoMAE)')
-    return _save_timm(mae.encoder, folder)
+    return _save_timm(mae.encoder, folder, weight_init='trunc_normal')     # for the head to come; pre-training's own would be too wide
 
 # %% ../nbs/07_hub.ipynb #f3a14ed6
 _BLOCK = {'attention.wo': 'attn.proj', 'attention_norm': 'norm1', 'feed_forward.w1': 'mlp.fc1', 'feed_forward.w2': 'mlp.fc2', 'ffn_norm': 'norm2'}

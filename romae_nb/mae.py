@@ -44,7 +44,8 @@ class MaskedAutoencoder(nn.Module):
         if norm_targets and self.patch_dim < 2:
             raise ValueError(f'norm_targets: got True for tokens of {self.patch_dim} number; takes tokens of two or more, one has no variance')
         self.to_decoder = nn.Linear(cfg.d_model, decoder_dim)
-        self.mask_token = nn.Parameter(torch.zeros(decoder_dim))
+        self.mask_token = nn.Parameter(torch.empty(decoder_dim))
+        trunc_normal_(self.mask_token, std=.02)        # not the reference's 0: RMSNorm of 0 has gradients around 1e6, which Adam does not forget
         self.decoder_rope = self.decoder_cfg.rope() if self.decoder_cfg.pos_encoding == 'rope' else None
         self.decoder = make_blocks(self.decoder_cfg)
         self.pos_drop = nn.Dropout(cfg.pos_drop_rate)
@@ -53,6 +54,7 @@ class MaskedAutoencoder(nn.Module):
 # %% ../nbs/06_mae.ipynb #0ed58dd8
 def _make_encoder(encoder, kw):
     "A RoMAE without a head, from a name or as it comes."
+    if (kw or {}).get('num_classes'): raise ValueError(f"encoder_kw: got num_classes={kw['num_classes']}; takes none, an encoder has no head")
     if isinstance(encoder, str): encoder = timm.create_model(encoder, **dict(weight_init='torch') | (kw or {}) | dict(num_classes=0))
     elif kw: raise ValueError(f'encoder_kw: got {sorted(kw)} beside a module; takes keywords for a name only')
     if not isinstance(encoder, RoMAE): raise TypeError(f'encoder: got a {type(encoder).__name__}; takes the name of a registered romae model, or a RoMAE')
@@ -60,7 +62,7 @@ def _make_encoder(encoder, kw):
     return encoder
 
 def _decoder_kw(kw):
-    own = {'d_model': 'decoder_dim', 'nhead': 'decoder_heads', 'depth': 'decoder_depth'}
+    own = {'d_model': 'decoder_dim', 'nhead': 'decoder_heads', 'depth': 'decoder_depth', 'n_pos_dims': "the encoder's", 'pos_encoding': "the encoder's"}
     if wrong := set(kw or {}) & set(own):
         raise ValueError(f'decoder_kw: got {sorted(wrong)}; takes those as {", ".join(own[k] for k in sorted(wrong))}')
     if unknown := set(kw or {}) - set(EncoderConfig.__dataclass_fields__):
@@ -80,7 +82,9 @@ def draw_mask(self:MaskedAutoencoder,
     generator:torch.Generator|None=None,  # on the device of `values`; None takes torch's global one
 ) -> Tensor|Ragged:                       # (B, N) bool, True = hidden; Ragged for Ragged
     "A mask that hides `mask_ratio` of every row's real tokens."
-    if isinstance(values, Ragged): return self.mask_fn(values, self.mask_ratio, generator)
+    if isinstance(values, Ragged):
+        if pad_mask is not None: raise ValueError('pad_mask: got one beside a Ragged batch, which has no padding; takes None')
+        return self.mask_fn(values, self.mask_ratio, generator)
     tokens = self.encoder.embed.tokenize(values, positions, pad_mask, keep_padding=True)
     valid = torch.ones(tokens.values.shape[:2], dtype=torch.bool, device=values.device) if pad_mask is None else ~pad_mask
     return self.mask_fn(valid, self.mask_ratio, generator)
@@ -107,8 +111,9 @@ def _mask_like(mask, tokens, values, pad_mask):
     if isinstance(mask, Ragged) != isinstance(values, Ragged):
         raise ValueError(f'mask: got {type(mask).__name__} for values in a {type(values).__name__}; takes the same kind')
     if isinstance(values, Ragged):
+        if len(mask) != len(values): raise ValueError(f'mask: got {len(mask)} rows; takes {len(values)}, as values have')
         check_mask('mask', mask.data, tokens.values.shape[:1])
-        return mask
+        return tokens.values.like(mask.data)
     check_mask('mask', mask, tokens.values.shape[:2] if pad_mask is None else pad_mask.shape)
     return mask if pad_mask is None else Ragged.from_padded(mask, pad_mask)
 
@@ -187,6 +192,7 @@ def loss(self:MaskedAutoencoder,
     target, pred, hidden = (x.data if isinstance(x, Ragged) else x for x in (self.patches(values), pred, mask))
     if target.shape != pred.shape: raise ValueError(f'pred: got shape {tuple(pred.shape)}; takes {tuple(target.shape)}, as the tokens of values')
     check_mask('mask', hidden, target.shape[:-1])
+    if pad_mask is not None: check_mask('pad_mask', pad_mask, target.shape[:-1])
     real = hidden if pad_mask is None else hidden & ~pad_mask
     target = target.masked_fill(~real.unsqueeze(-1), 0)              # before any arithmetic: padding may hold NaN
     if self.norm_targets:
@@ -208,5 +214,9 @@ def reconstruct(self:MaskedAutoencoder,
     def paste(target, pred, hidden):
         mean, scale = self.target_stats(target) if self.norm_targets else (0., 1.)
         return torch.where(hidden.unsqueeze(-1), (pred * scale + mean).to(target.dtype), target)
-    if pad_mask is not None: mask = mask & ~pad_mask
-    return on_tokens(paste, self.patches(values), pred, mask)
+    target = self.patches(values)
+    check_mask('mask', mask.data if isinstance(mask, Ragged) else mask, target.shape[:-1])
+    if pad_mask is not None:
+        check_mask('pad_mask', pad_mask, target.shape[:-1])
+        mask = mask & ~pad_mask
+    return on_tokens(paste, target, pred, mask)

@@ -87,7 +87,9 @@ def fit_rebase(
     "Origin and scale of each axis from training data, so that irregular data meets the frequencies that grids meet."
     if not rows or not all(r.ndim == 2 and r.shape[0] == rows[0].shape[0] for r in rows):
         raise ValueError(f'rows: got shapes {[tuple(r.shape) for r in rows][:3]}; takes (D, n) tensors with one D')
-    if isinstance(unit, str) and unit != 'step': raise ValueError(f"unit: got {unit!r}; takes 'step' or one number per axis")
+    if not all(len(r.T) and r.isfinite().all() for r in rows): raise ValueError('rows: got an empty one, or NaN or infinite numbers; takes finite positions')
+    if unit != 'step' and not (isinstance(unit, (tuple, list)) and all(u > 0 for u in unit)):
+        raise ValueError(f"unit: got {unit!r}; takes 'step' or one positive number per axis")
     origin = torch.stack([r.double().amin(1) for r in rows]).amin(0).tolist()
     scale = [_median_step(rows, d) for d in range(len(origin))] if unit == 'step' else [float(u) for u in unit]
     if len(scale) != len(origin): raise ValueError(f'unit: got {len(scale)} scales; takes {len(origin)}, one per axis')
@@ -111,7 +113,6 @@ def too_coarse(
 ) -> Tensor:           # bool, (...): True where neighbours lie closer than two roundings of the type, yet not on each other
     "Whether the distances between tokens drown in the rounding of their own type."
     x = positions.sort(-1).values
-    eps = torch.finfo(x.dtype).eps
-    ulp = x.abs().amax(-1, keepdim=True) * eps          # one rounding step at the largest coordinate, to a factor of two
+    step = torch.maximum(x[..., 1:].abs(), x[..., :-1].abs()) * torch.finfo(x.dtype).eps   # of rounding, to a factor of two
     gap = x.diff(dim=-1)
-    return ((gap > 0) & (gap < 2 * ulp)).any(-1)
+    return ((gap > 0) & (gap < 2 * step)).any(-1)

@@ -17,12 +17,12 @@ from timm.layers import RmsNorm, get_device_dtype, trunc_normal_
 from timm.models import (build_model_with_cfg, generate_default_cfgs, named_apply, register_model, register_notrace_function,
                          register_notrace_module)
 from timm.models._features import feature_take_indices
-from timm.models._input import update_model_args, update_model_input_size
+from timm.models._input import update_model_input_size
 
-from .encoder import (ENCODER_SIZES, Dense, EncoderConfig, Packed, check_tokens, make_blocks, rope_angles_of, run_blocks)
+from .encoder import (ENCODER_SIZES, Dense, EncoderConfig, Packed, make_blocks, rope_angles_of, run_blocks)
 from .positions import grid_positions
 from .rope import sincos_rows
-from .tubelets import Ragged, grid_size, on_tokens, patchify, prepend, split_first
+from .tubelets import Ragged, check_mask, check_tokens, grid_size, on_tokens, patchify, prepend, split_first
 
 # %% ../nbs/05_romae.ipynb #ee61d192
 @dataclass
@@ -40,7 +40,7 @@ class Tokens:
         parts = self.values, self.positions, self.index
         if isinstance(keep, Ragged): return Tokens(*(x.select(keep) for x in parts))
         counts = keep.sum(1)
-        if (counts == counts[0]).all():
+        if (counts == counts[:1]).all():                 # a look at the data: the one place where a forward waits for it
             return Tokens(*(x.expand(keep.shape[0], *x.shape[1:])[keep].unflatten(0, (keep.shape[0], -1)) for x in parts))
         return Tokens(*(Ragged.from_padded(x.expand(keep.shape[0], *x.shape[1:]), ~keep) for x in parts))
 
@@ -55,6 +55,8 @@ def tokenize(
     keep_padding:bool=False,            # leave padding in the rectangle, for graphs that must not depend on values
 ) -> Tokens:                            # ragged with a pad_mask or Ragged values, else a rectangle
     "Cut a batch into tokens. Raises ValueError where shapes, types or settings do not belong together."
+    if not isinstance(values, (Tensor, Ragged)): raise ValueError(f'values: got a {type(values).__name__}; takes a Tensor or a Ragged')
+    if not values.dtype.is_floating_point: raise ValueError(f'values: got type {values.dtype}; takes a floating-point type')
     patch_dim = math.prod(tubelet_size) * in_chans
     tokens = values if isinstance(values, Ragged) else _patches(values, tubelet_size, in_chans)
     if tokens.shape[-1] != patch_dim:
@@ -64,12 +66,13 @@ def tokenize(
     check_tokens(tokens, positions, n_pos_dims, pad_mask)
     if isinstance(tokens, Ragged):
         within = torch.arange(tokens.shape[0], device=tokens.device) - tokens.offsets[:-1][tokens.row_ids]
-        return Tokens(tokens, positions, tokens.like(within))
+        return Tokens(tokens, tokens.like(positions.data), tokens.like(within))    # one set of offsets for all
     positions, index = positions.transpose(1, 2), torch.arange(tokens.shape[1], device=tokens.device).expand(tokens.shape[:2])
     if pad_mask is None: return Tokens(tokens, positions, index)
     if keep_padding:                                 # 0 * NaN is NaN: what padding holds must go before attention weighs it with 0
         tokens, positions = (x.masked_fill(pad_mask.unsqueeze(-1), 0) for x in (tokens, positions))
-        return Tokens(tokens, positions, index, ~pad_mask)
+        return Tokens(tokens, positions, ((~pad_mask).cumsum(1) - 1).clamp(min=0), ~pad_mask)
+    index = ((~pad_mask).cumsum(1) - 1).clamp(min=0)      # number among the real ones, so that padding within a row does not count
     return Tokens(*(Ragged.from_padded(x, pad_mask) for x in (tokens, positions, index)))
 
 # %% ../nbs/05_romae.ipynb #a61f0dc1
@@ -158,6 +161,7 @@ def pool_tokens(
         total = x.data.new_zeros(len(x), x.shape[-1]).index_add(0, x.row_ids, x.data)
         return total / x.lengths.unsqueeze(-1)
     if pad_mask is None: return x.mean(1)
+    check_mask('pad_mask', pad_mask, x.shape[:2])
     return x.masked_fill(pad_mask.unsqueeze(-1), 0).sum(1) / (~pad_mask).sum(1, keepdim=True)
 
 @register_notrace_function
@@ -239,6 +243,7 @@ def check_tubelet_size(
 # %% ../nbs/05_romae.ipynb #139bafc0
 @patch
 def _make_head(self:RoMAE, num_classes, global_pool, device=None, dtype=None):
+    if not isinstance(num_classes, int) or num_classes < 0: raise ValueError(f'num_classes: got {num_classes!r}; takes 0 (no head) or more')
     if global_pool not in ('token', 'avg', ''): raise ValueError(f"global_pool: got {global_pool!r}; takes 'token', 'avg' or ''")
     if global_pool == 'token' and not self.num_prefix_tokens: raise ValueError("global_pool: got 'token' without a CLS token; takes 'avg' or ''")
     dd = dict(device=device, dtype=dtype)

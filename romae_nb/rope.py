@@ -15,8 +15,8 @@ def axis_width(
     n_dims:int,    # axes
 ) -> int:          # numbers per axis, even
     "How many of a head's numbers each axis turns. Raises ValueError where an axis would get none."
-    width = head_dim // n_dims // 2 * 2
-    if n_dims < 1 or width < 2:
+    width = head_dim // n_dims // 2 * 2 if n_dims > 0 else 0
+    if width < 2:
         raise ValueError(f'head_dim: got {head_dim} for n_dims={n_dims} axes; takes at least two numbers per axis ({2 * max(n_dims, 1)})')
     return width
 

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['to_5d', 'grid_size', 'patchify', 'unpatchify', 'pad_to_tubelet', 'crop_to', 'Ragged', 'check_mask', 'on_tokens',
-           'prepend', 'split_first', 'check_batch']
+           'prepend', 'split_first', 'check_tokens', 'check_batch']
 
 # %% ../nbs/02_tubelets.ipynb #803bc616
 from dataclasses import dataclass, replace
@@ -68,7 +68,7 @@ def unpatchify(
 def pad_to_tubelet(
     values:Tensor,                    # (B, T, C, H, W), or fewer axes as in `to_5d`
     tubelet_size:tuple[int, int, int],# (p1, p2, p3)
-    fill:float=0.,                    # what the margin holds; it never counts in a loss that `valid` guards
+    fill:float=0.,                    # what the margin holds
 ) -> Tensor:                          # (B, T', C, H', W'), each size rounded up to a multiple
     "Values with a margin at the far ends so that tubelets divide them."
     x = to_5d(values)
@@ -120,6 +120,7 @@ def check_mask(
     shape:tuple[int, ...], # (B, N) that the tokens have
 ):
     "Raise ValueError unless `mask` is bool and of that shape."
+    if not isinstance(mask, Tensor): raise ValueError(f'{name}: got a {type(mask).__name__}; takes a bool Tensor of shape {tuple(shape)}')
     if mask.dtype != torch.bool: raise ValueError(f'{name}: got type {mask.dtype}; takes torch.bool')
     if tuple(mask.shape) != tuple(shape): raise ValueError(f'{name}: got shape {tuple(mask.shape)}; takes {tuple(shape)}, one entry per token')
 
@@ -218,6 +219,30 @@ def split_first(
     rest[x.offsets[:-1]] = False
     return x.data[x.offsets[:-1]], Ragged(x.data[rest], x.offsets - torch.arange(len(x) + 1, device=x.device), x.max_len - 1)
 
+# %% ../nbs/02_tubelets.ipynb #017629c2
+def check_tokens(
+    x:Tensor|Ragged,            # tokens, (B, N, d) or Ragged (total, d)
+    positions:Tensor|Ragged,    # (B, D, N) or Ragged (total, D)
+    n_pos_dims:int,             # D
+    pad_mask:Tensor|None=None,  # (B, N) bool
+):
+    "Raise ValueError unless tokens, positions and padding have the shapes they must have. Looks at no values."
+    for name, t in (('values', x), ('positions', positions)):
+        if not isinstance(t, (Tensor, Ragged)): raise ValueError(f'{name}: got a {type(t).__name__}; takes a Tensor or a Ragged')
+    if isinstance(x, Ragged) != isinstance(positions, Ragged):
+        raise ValueError(f'positions: got {type(positions).__name__} for tokens in a {type(x).__name__}; takes the same kind')
+    if isinstance(x, Ragged):
+        want, shape = f'(total, D) = {(x.shape[0], n_pos_dims)}', (x.shape[0], n_pos_dims)
+        if pad_mask is not None: raise ValueError('pad_mask: got one beside a Ragged batch, which has no padding; takes None')
+        if len(x) != len(positions): raise ValueError(f'positions: got {len(positions)} rows; takes {len(x)}, as the values have')
+        if x.data.ndim != 2: raise ValueError(f'tokens: got Ragged data of shape {tuple(x.shape)}; takes (total, width)')
+    else:
+        if x.ndim != 3: raise ValueError(f'tokens: got shape {tuple(x.shape)}; takes (B, N, width)')
+        want, shape = f'(B, D, N) = {(x.shape[0], n_pos_dims, x.shape[1])}', (x.shape[0], n_pos_dims, x.shape[1])
+        if pad_mask is not None: check_mask('pad_mask', pad_mask, x.shape[:2])
+    if tuple(positions.shape) != shape: raise ValueError(f'positions: got shape {tuple(positions.shape)}; takes {want}')
+    if not positions.dtype.is_floating_point: raise ValueError(f'positions: got type {positions.dtype}; takes a floating-point type')
+
 # %% ../nbs/02_tubelets.ipynb #71ed87ac
 def check_batch(
     values:Tensor|Ragged,               # (B, T, C, H, W) or fewer axes, or Ragged (total, P)
@@ -231,21 +256,38 @@ def check_batch(
 ):
     "Raise ValueError for what no model can use: NaN, infinite, empty rows, forbidden masks, labels out of range, coarse positions."
     if not isinstance(values, Ragged): values = patchify(values, tubelet_size)
+    if positions is not None: _check_shapes(values, positions, pad_mask)
+    if mask is not None: _check_same_rows('mask', mask, values)
     if isinstance(positions, Tensor): positions = positions.transpose(1, 2)           # (B, N, D), as the other quantities
-    if pad_mask is None and not isinstance(values, Ragged): pad_mask = values.new_zeros(values.shape[:2], dtype=torch.bool)
-    if pad_mask is not None: values, positions, mask = (_drop_padding(x, pad_mask) for x in (values, positions, mask))
+    if not isinstance(values, Ragged):
+        if pad_mask is None: pad_mask = torch.zeros(values.shape[:2], dtype=torch.bool, device=values.device)
+        values, positions, mask = (x if x is None else Ragged.from_padded(x, pad_mask) for x in (values, positions, mask))
     _check_rows(values)
     _check_finite('values', values)
     if positions is not None: _check_positions(positions)
     if mask is not None: _check_hidden(mask, use_cls)
-    if num_classes is not None and labels is not None: _check_labels(labels, num_classes)
+    if num_classes is not None and labels is not None: _check_labels(labels, num_classes, len(values))
 
-def _drop_padding(x, pad_mask): return Ragged.from_padded(x, pad_mask) if isinstance(x, Tensor) else x
+# %% ../nbs/02_tubelets.ipynb #7ddccb06
+def _check_shapes(values, positions, pad_mask):
+    axis = 1 if isinstance(positions, Ragged) else -2
+    if len(positions.shape) < 2: raise ValueError(f'positions: got shape {tuple(positions.shape)}; takes (B, D, N), or Ragged (total, D)')
+    check_tokens(values, positions, positions.shape[axis], pad_mask)
+    if isinstance(positions, Ragged): _check_same_rows('positions', positions, values)
+
+def _check_same_rows(name, x, values):
+    "Raise ValueError unless `x` has the rows of `values`; with `Ragged` this compares offsets, which a model must not wait for."
+    if isinstance(x, Ragged) != isinstance(values, Ragged):
+        raise ValueError(f'{name}: got a {type(x).__name__} for values in a {type(values).__name__}; takes the same kind')
+    if name == 'mask': check_mask(name, x.data if isinstance(x, Ragged) else x, values.shape[:1] if isinstance(x, Ragged) else values.shape[:2])
+    if isinstance(x, Ragged) and not (len(x) == len(values) and x.offsets.equal(values.offsets)):
+        raise ValueError(f'{name}: got rows of lengths {x.lengths.tolist()[:6]}; takes {values.lengths.tolist()[:6]}, as values have')
 
 # %% ../nbs/02_tubelets.ipynb #2f129d14
 def _first_row(x, bad): return int(x.row_ids[bad.nonzero()[0, 0]])
 
 def _check_rows(x):
+    if not len(x): raise ValueError('values: got a batch without rows; takes one at least')
     empty = (x.lengths == 0).nonzero()
     if len(empty): raise ValueError(f'pad_mask: row {int(empty[0])} is all padding; takes at least one real token per row')
 
@@ -265,8 +307,9 @@ def _check_positions(x):
         bad = too_coarse(torch.where(pad, start.unsqueeze(1), full))
         if bad.any(): raise ValueError(_coarse(x, d, int(bad.nonzero()[0, 0])))
     coarse = x.data.abs().amax() * torch.finfo(x.dtype).eps > .01
-    if coarse and len(torch.cat([x.row_ids.unsqueeze(1).to(x.dtype), x.data], 1).unique(dim=0)) < len(x.data):
-        raise ValueError(_coarse(x, int(x.data.abs().amax(0).argmax()), 0))
+    if not coarse: return
+    _, which, count = torch.cat([x.row_ids.unsqueeze(1).double(), x.data.double()], 1).unique(dim=0, return_inverse=True, return_counts=True)
+    if (count > 1).any(): raise ValueError(_coarse(x, int(x.data.abs().amax(0).argmax()), _first_row(x, count[which] > 1)))
 
 def _coarse(x, axis, row):
     top = float(x.data[:, axis].abs().amax())
@@ -281,6 +324,9 @@ def _check_hidden(mask, use_cls):
         raise ValueError(f'mask: row {row} hides all of its {int(hidden[row])} tokens; takes at least one visible token per row (the model has no CLS)')
     if not hidden.any(): raise ValueError('mask: hides nothing in any row; takes at least one hidden token in the batch')
 
-def _check_labels(labels, num_classes):
+def _check_labels(labels, num_classes, rows):
+    if not isinstance(labels, Tensor) or tuple(labels.shape) != (rows,) or labels.dtype == torch.bool:
+        got = f'{labels.dtype} of shape {tuple(labels.shape)}' if isinstance(labels, Tensor) else f'a {type(labels).__name__}'
+        raise ValueError(f'labels: got {got}; takes integers, ({rows},), one per row')
     if labels.is_floating_point() or labels.min() < 0 or labels.max() >= num_classes:
         raise ValueError(f'labels: got {labels.dtype} from {labels.min().item()} to {labels.max().item()}; takes integers from 0 to {num_classes - 1}')

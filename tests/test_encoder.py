@@ -12,6 +12,8 @@ from romae_nb.tubelets import Ragged
 # %% 46dfc23c
 def test_config_refuses():
     for kw, match in [(dict(pos_encoding='learned'), "pos_encoding: got 'learned'; takes 'rope'"), (dict(nhead=0), 'nhead: got 0'),
+                      (dict(depth=0), 'depth: got 0'), (dict(dim_feedforward=0), 'dim_feedforward: got a width of 0'),
+                      (dict(d_model=25, nhead=1, pos_encoding='absolute'), 'd_model: got 25; takes an even'),
                       (dict(attn_drop_rate=1.), 'attn_drop_rate: got 1.0'), (dict(d_model=8, nhead=2, n_pos_dims=3), 'head_dim: got 4 for n_dims=3')]:
         with pytest.raises(ValueError, match=match): EncoderConfig(**kw)
 
@@ -119,7 +121,8 @@ def test_encoder_refuses():
     for args, match in [((x[0], pos), r'tokens: got shape \(6, 24\)'), ((x, pos[:, :1]), r'positions: got shape \(3, 1, 6\); takes \(B, D, N\) = \(3, 2, 6\)'),
                         ((x, pos[..., :5]), r'positions: got shape \(3, 2, 5\)'), ((x, pos.long()), 'positions: got type torch.int64'),
                         ((x, pos, pad[:, :5]), r'pad_mask: got shape \(3, 5\); takes \(3, 6\)'), ((x, pos, pad.float()), 'pad_mask: got type torch.float32'),
-                        ((Ragged.from_padded(x, pad), pos), 'positions: got Tensor for tokens in a Ragged')]:
+                        ((Ragged.from_padded(x, pad), pos), 'positions: got Tensor for tokens in a Ragged'),
+                        ((Ragged.from_rows([x[0]]), Ragged.from_rows([p.T for p in pos[:2, :, :3]])), 'positions: got 2 rows; takes 1')]:
         with pytest.raises(ValueError, match=match): enc(*args)
 
 

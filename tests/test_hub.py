@@ -50,6 +50,9 @@ def test_broken_folders_are_named(tmp_path):
     wider = lambda f: (f/'config.json').write_text((f/'config.json').read_text().replace('"decoder_dim": 24', '"decoder_dim": 26'))
     with pytest.raises(ValueError, match=r'mask_token \(24,\) instead of \(26,\)'): load(broken('e', wider))
     with pytest.raises(ValueError, match='names no architecture'): load(broken('f', lambda f: (f/'config.json').write_text('{}')))
+    with pytest.raises(ValueError, match='holds a list'): load(broken('h', lambda f: (f/'config.json').write_text('[1]')))
+    with pytest.raises(ValueError, match="says romae_nb='Other'"): load(broken('i', lambda f: (f/'config.json').write_text('{"romae_nb": "Other"}')))
+    with pytest.raises(ValueError, match="does not describe a model.*'encoder'"): load(broken('j', lambda f: (f/'config.json').write_text('{"romae_nb": "MaskedAutoencoder"}')))
     with pytest.raises(TypeError, match='model: got a Linear'): save(torch.nn.Linear(1, 1), tmp_path/'g')
 
 
@@ -69,6 +72,7 @@ def test_encoder_reaches_timm(tmp_path):
     clf = timm.create_model(f'local-dir:{save_encoder(mae, tmp_path)}', num_classes=5, attn_drop_rate=.1).eval()
     own = clf.state_dict()
     assert all(own[k].equal(v) for k, v in mae.encoder.state_dict().items())
+    assert clf.head.weight.std() < .03 and not clf.head.bias.any()      # a classifier's start, not pre-training's
     assert set(own) - set(mae.encoder.state_dict()) == {'fc_norm.weight', 'head.weight', 'head.bias'} and clf.cfg.attn_drop_rate == .1
     v, p = torch.randn(2, 5, 2), torch.rand(2, 1, 5)
     assert clf(v, p).shape == (2, 5) and clf.forward_features(v, p).equal(mae.encoder.eval().forward_features(v, p))

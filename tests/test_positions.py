@@ -39,7 +39,9 @@ def test_rebase_round_trip():
     assert r(jd[0]).dtype == torch.float32 and r(jd[0]).diff().min() > .9
     torch.testing.assert_close(r.inverse(r(jd[0])), jd[0], rtol=0, atol=1e-6)
     with pytest.raises(ValueError, match=r'positions: got shape \(2, 3\).*\(..., 1, N\)'): r(torch.zeros(2, 3))
-    with pytest.raises(ValueError, match="unit: got 'year'"): fit_rebase(jd, unit='year')
+    for unit in ('year', 2., (0.,)):
+        with pytest.raises(ValueError, match='unit: got'): fit_rebase(jd, unit=unit)
+    with pytest.raises(ValueError, match='rows: got an empty one, or NaN'): fit_rebase([torch.full((1, 2), math.nan)])
     assert fit_rebase(jd, unit=(2.,)).scale == (2.,)
 
 
@@ -53,3 +55,4 @@ def test_coarse():
     t = 2.46e6 + 1e-3 * torch.arange(1000, dtype=torch.float64)
     assert not too_coarse(t) and too_coarse(t.float())
     assert not too_coarse(grid_positions((224 * 224,))[0]) and not too_coarse(torch.zeros(4))
+    assert not too_coarse(torch.tensor([0., .1, 5e5, 1e6]))              # fine where it is small, coarse where it may be

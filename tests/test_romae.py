@@ -5,6 +5,7 @@ from romae_nb.romae import *
 
 # %% 1da6ca88
 import math, pytest, timm, torch
+from romae_nb.encoder import run_blocks
 from timm.models import group_parameters
 from romae_nb.tubelets import Ragged, patchify
 from romae_nb.positions import grid_positions
@@ -19,7 +20,8 @@ def test_tokenize_refuses():
                         ((v, p[:, :, 1:], pad), r'positions: got shape \(3, 1, 4\); takes \(B, D, N\) = \(3, 1, 5\)'),
                         ((v, p.expand(3, 2, 5), pad), r'positions: got shape \(3, 2, 5\)'), ((v, p, pad[:, 1:]), r'pad_mask: got shape \(3, 4\)'),
                         ((v, p, pad.int()), 'pad_mask: got type torch.int32'), ((r, None, None), 'positions: got None for Ragged'),
-                        ((r, p, None), 'positions: got Tensor'), ((r, rp, pad), 'pad_mask: got one beside a Ragged'),
+                        ((r, p, None), 'positions: got Tensor'), ((v.tolist(), p, None), 'values: got a list'), ((v.long(), p, None), 'values: got type torch.int64'),
+                        ((v, p, pad.tolist()), 'pad_mask: got a list'), ((r, rp, pad), 'pad_mask: got one beside a Ragged'),
                         ((r.like(r.data[:, :1]), rp, None), 'values: got tokens of 1 numbers; takes 2')]:
         with pytest.raises(ValueError, match=match): tokenize(*args, **size)
     with pytest.raises(ValueError, match='n_pos_dims: got 1, but the token grid'): tokenize(torch.randn(1, 3, 32, 32), None, None, (1, 16, 16), 3, 1)
@@ -38,7 +40,7 @@ def test_select_keeps_order():
 # %% 949b1602
 def series_model(**kw):
     torch.manual_seed(0)
-    kw = dict(tubelet_size=(1, 1, 1), in_chans=2, n_pos_dims=2, num_classes=4, embed_dim=24, num_heads=2, depth=2) | kw
+    kw = dict(tubelet_size=(1, 1, 1), in_chans=2, n_pos_dims=2, num_classes=4, embed_dim=24, num_heads=2, depth=2, weight_init='torch') | kw
     return timm.create_model('romae_tiny', **kw).eval()
 
 def series_batch(lengths=(6, 1, 4), seed=0):
@@ -56,11 +58,14 @@ def test_layouts_agree(kw):
     m, (v, p, pad) = series_model(**kw), series_batch()
     out = m(v, p, pad)
     torch.testing.assert_close(m(*as_ragged(v, p, pad)), out, atol=1e-5, rtol=1e-5)
-    tokens = m.embed(v, p, pad, keep_padding=True)                   # the rectangle that export and FX use
-    assert tokens[0].ndim == 3
+    x, angles, layout = m.embed(v.masked_fill(pad[..., None], math.nan), p, pad, keep_padding=True)    # the rectangle that export and FX use
+    x, _ = run_blocks(m.blocks, x, angles, layout)
+    torch.testing.assert_close(m.forward_head(x, pad_mask=pad), out, atol=1e-5, rtol=1e-5)
     for i, n in enumerate((6, 1, 4)): torch.testing.assert_close(m(v[i:i+1, :n], p[i:i+1, :, :n])[0], out[i], atol=1e-5, rtol=1e-5)
     dirty = v.masked_fill(pad[..., None], math.nan)
     assert m(dirty, p, pad).equal(out)
+    order = torch.tensor([0, 5, 1, 4, 2, 3])                         # padding within the rows
+    torch.testing.assert_close(m(v[:, order], p[..., order], pad[:, order])[1:2], out[1:2], atol=1e-5, rtol=1e-5)
 
 
 # %% 39cc154d
@@ -106,7 +111,8 @@ def test_registered():
 def test_constructor_refuses():
     for kw, match in [(dict(tubelet_size=(1, 0, 4)), r'tubelet_size: got \(1, 0, 4\)'), (dict(global_pool='max'), "global_pool: got 'max'"),
                       (dict(class_token=False, global_pool='token'), "global_pool: got 'token' without"), (dict(n_pos_dims=7), 'head_dim: got 12 for n_dims=7'),
-                      (dict(weight_init='jax'), "weight_init: got 'jax'"), (dict(attn_drop_rate=2.), 'attn_drop_rate: got 2.0')]:
+                      (dict(weight_init='jax'), "weight_init: got 'jax'"), (dict(num_classes=-1), 'num_classes: got -1'), (dict(depth=0), 'depth: got 0'),
+                      (dict(n_pos_dims=0), 'head_dim: got 12 for n_dims=0'), (dict(attn_drop_rate=2.), 'attn_drop_rate: got 2.0')]:
         with pytest.raises(ValueError, match=match): series_model(**kw)
 
 

@@ -71,7 +71,8 @@ def test_julian_dates():
 
 # %% b1040ca8
 def test_bad_settings_are_named():
-    for kw, match in [(dict(head_dim=5, n_dims=3), 'head_dim: got 5 for n_dims=3'), (dict(head_dim=8, p=1.5), 'p: got 1.5'),
+    for kw, match in [(dict(head_dim=5, n_dims=3), 'head_dim: got 5 for n_dims=3'), (dict(head_dim=8, n_dims=0), 'head_dim: got 8 for n_dims=0'),
+                      (dict(head_dim=8, p=1.5), 'p: got 1.5'),
                       (dict(head_dim=8, n_dims=2, p=(.5,)), 'p: got 1 values'), (dict(head_dim=8, base=.5), 'base: got 0.5')]:
         with pytest.raises(ValueError, match=match): NDPRope(**kw)
     with pytest.raises(ValueError, match=r'positions: got shape \(3, 4\).*\(..., 2, N\)'): NDPRope(8, 2)(torch.zeros(3, 4))

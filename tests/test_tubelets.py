@@ -103,6 +103,12 @@ def test_check_batch_refuses():
         (dict(mask=torch.zeros(2, 3).bool()), 'mask: hides nothing'),
         (dict(labels=torch.tensor([0, 3])), 'labels: got torch.int64 from 0 to 3; takes integers from 0 to 2'),
         (dict(labels=torch.tensor([-1, 0])), 'labels: got torch.int64 from -1'),
+        (dict(labels=torch.tensor([0])), r'labels: got torch.int64 of shape \(1,\); takes integers, \(2,\)'), (dict(labels=[0, 1]), 'labels: got a list'),
+        (dict(positions=torch.rand(2, 1, 4)), r'positions: got shape \(2, 1, 4\); takes \(B, D, N\) = \(2, 1, 3\)'),
+        (dict(positions=torch.rand(2, 3)), r'positions: got shape'), (dict(positions=torch.ones(2, 1, 3).long()), 'positions: got type torch.int64'),
+        (dict(mask=torch.ones(2, 4).bool()), r'mask: got shape \(2, 4\); takes \(2, 3\)'), (dict(mask=torch.ones(2, 3)), 'mask: got type torch.float32'),
+        (dict(values=torch.zeros(0, 3, 1), positions=None, pad_mask=None, mask=None), 'values: got a batch without rows'),
+        (dict(positions=torch.cat([torch.rand(1, 1, 3), jd[:1].float()])), 'positions: axis 0 of row 1'),
         (dict(positions=jd.float()), 'positions: axis 0 of row 0 is too coarse for torch.float32'),
         (dict(positions=(2.46e6 + .25 * torch.arange(3)).expand(2, 1, 3)), 'too coarse')]:
         with pytest.raises(ValueError, match=match): check_batch(**ok | kw)
@@ -113,4 +119,8 @@ def test_check_batch_takes_ragged():
     v, p = Ragged.from_rows([torch.randn(3, 2), torch.randn(1, 2)]), Ragged.from_rows([torch.rand(3, 1), torch.rand(1, 1)])
     check_batch(v, p)
     with pytest.raises(ValueError, match='row 1 holds NaN'): check_batch(v.like(torch.tensor([[0., 0.]] * 3 + [[math.nan, 0.]])), p)
+    other = Ragged.from_rows([torch.rand(2, 1), torch.rand(2, 1)])
+    with pytest.raises(ValueError, match=r'positions: got rows of lengths \[2, 2\]; takes \[3, 1\]'): check_batch(v, other)
+    with pytest.raises(ValueError, match=r'mask: got rows of lengths \[2, 2\]'): check_batch(v, p, mask=other.like(torch.ones(4).bool()))
+    with pytest.raises(ValueError, match='positions: got Tensor'): check_batch(v, torch.rand(2, 1, 3))
     with pytest.raises(ValueError, match='row 1 is all padding'): check_batch(Ragged.from_rows([torch.randn(3, 2), torch.randn(0, 2)]))
