@@ -45,9 +45,9 @@ DECODER = dict(decoder_dim=32, decoder_heads=2, decoder_depth=1)
 class Plan:
     "How long the demo trains. The full form takes a few minutes on two cores, the quick one less than one."
     seeds:tuple[int, ...]=(0, 1, 2)       # each with its own pixels, split, weights and masks
-    pretrain_epochs:int=40                # over the 1197 training digits, 18 batches each
+    pretrain_epochs:int=32                # over the 1197 training digits, 18 batches each
     pretrain_rate:float=3e-3              # highest learning rate of pre-training
-    finetune_epochs:int=50                # over the 100 labelled digits, two batches each
+    finetune_epochs:int=40                # over the 100 labelled digits, two batches each
     rates:tuple[float, ...]=(2e-3, 5e-3)  # fine-tuning rates that both arms choose from
     labels_per_class:int=10               # labelled digits of each class
     drop_tokens:float=.3                  # share of tokens left out of each fine-tuning sample, in both arms
@@ -55,7 +55,7 @@ class Plan:
     encoder_kw:dict=field(default_factory=lambda: dict(ENCODER))
     decoder_kw:dict=field(default_factory=lambda: dict(DECODER))
 
-QUICK = Plan(seeds=(0,), pretrain_epochs=12, finetune_epochs=30, rates=(5e-3,))
+QUICK = Plan(seeds=(0,), pretrain_epochs=10, finetune_epochs=20, rates=(5e-3,))
 
 # %% ../nbs/27_demo.ipynb #10c23f8f
 @dataclass

@@ -55,6 +55,8 @@ class MaskedAutoencoder(nn.Module):
 def _make_encoder(encoder, kw):
     "A RoMAE without a head, from a name or as it comes."
     if (kw or {}).get('num_classes'): raise ValueError(f"encoder_kw: got num_classes={kw['num_classes']}; takes none, an encoder has no head")
+    if isinstance(encoder, str) and ':' not in encoder and not timm.is_model(encoder):     # 'local-dir:...' names a folder
+        raise ValueError(f'encoder: got {encoder!r}; takes {", ".join(timm.list_models("romae*"))}, or a module')
     if isinstance(encoder, str): encoder = timm.create_model(encoder, **dict(weight_init='torch') | (kw or {}) | dict(num_classes=0))
     elif kw: raise ValueError(f'encoder_kw: got {sorted(kw)} beside a module; takes keywords for a name only')
     if not isinstance(encoder, RoMAE): raise TypeError(f'encoder: got a {type(encoder).__name__}; takes the name of a registered romae model, or a RoMAE')

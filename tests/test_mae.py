@@ -144,5 +144,6 @@ def test_mae_refuses():
                            (dict(decoder_kw=dict(pos_encoding='absolute')), ValueError, "takes those as the encoder's"),
                            (dict(encoder_kw=dict(num_classes=3)), ValueError, 'encoder_kw: got num_classes=3')]:
         with pytest.raises(err, match=match): small_mae(**kw)
+    with pytest.raises(ValueError, match="encoder: got 'romae_huge'; takes romae_base, romae_large"): MaskedAutoencoder('romae_huge')
     with pytest.raises(TypeError, match='encoder: got a Linear'): MaskedAutoencoder(torch.nn.Linear(2, 2))
     with pytest.raises(ValueError, match='encoder: got one with a head of 1000'): MaskedAutoencoder(timm.create_model('romae_tiny_shallow'))
