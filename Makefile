@@ -40,7 +40,7 @@ docs: $(STAMP) ## the site, in _docs/html
 
 prepare: $(STAMP) ## all that goes before a commit: run notebooks, clean, export, check, test
 	$(BUILD) export
-	$(BIN)/nbdev-test --save --n-workers 2
+	printf '%s\n' nbs/*.ipynb | xargs -P 2 -I{} $(BIN)/nbdev-test {} --save   # a process each: 05 registers its models anew
 	$(BIN)/nbdev-clean
 	$(BUILD) export
 	$(BUILD) check
