@@ -119,8 +119,11 @@ class Packed:
 
     def _by_kernel(self, q, k, v):
         from torch.nn.attention.varlen import varlen_attn     # torch 2.10 on
+        width, extra = q.shape[-1], -q.shape[-1] % 8            # flash kernels take widths in eights: zeros behind change no dot product
+        q = q * ((width + extra) / width)**.5 if extra else q   # the kernel divides by the root of the padded width
+        q, k, v = (F.pad(t, (0, extra)).contiguous() for t in (q, k, v))
         offsets, longest = self.rows.offsets.int(), self.rows.max_len
-        return varlen_attn(q.contiguous(), k.contiguous(), v.contiguous(), offsets, offsets, longest, longest)
+        return varlen_attn(q, k, v, offsets, offsets, longest, longest)[..., :width]
 
     def _by_padding(self, q, k, v, dropout):
         (q, pad), k, v = self.rows.like(q).to_padded(), self.rows.like(k).to_padded()[0], self.rows.like(v).to_padded()[0]

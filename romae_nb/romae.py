@@ -67,12 +67,12 @@ def tokenize(
     if isinstance(tokens, Ragged):
         within = torch.arange(tokens.shape[0], device=tokens.device) - tokens.offsets[:-1][tokens.row_ids]
         return Tokens(tokens, tokens.like(positions.data), tokens.like(within))    # one set of offsets for all
-    positions, index = positions.transpose(1, 2), torch.arange(tokens.shape[1], device=tokens.device).expand(tokens.shape[:2])
-    if pad_mask is None: return Tokens(tokens, positions, index)
+    positions = positions.transpose(1, 2)
+    if pad_mask is None: return Tokens(tokens, positions, torch.arange(tokens.shape[1], device=tokens.device).expand(tokens.shape[:2]))
+    index = ((~pad_mask).cumsum(1) - 1).clamp(min=0)      # number among the real ones, so that padding within a row does not count
     if keep_padding:                                 # 0 * NaN is NaN: what padding holds must go before attention weighs it with 0
         tokens, positions = (x.masked_fill(pad_mask.unsqueeze(-1), 0) for x in (tokens, positions))
-        return Tokens(tokens, positions, ((~pad_mask).cumsum(1) - 1).clamp(min=0), ~pad_mask)
-    index = ((~pad_mask).cumsum(1) - 1).clamp(min=0)      # number among the real ones, so that padding within a row does not count
+        return Tokens(tokens, positions, index, ~pad_mask)
     return Tokens(*(Ragged.from_padded(x, pad_mask) for x in (tokens, positions, index)))
 
 # %% ../nbs/05_romae.ipynb #a61f0dc1

@@ -30,6 +30,28 @@ def test_packed_attention_is_per_row(lengths):
             torch.testing.assert_close(o, torch.einsum('hnm,mhd->nhd', logits.softmax(-1), c))
 
 
+# %% af7799d4
+@pytest.mark.parametrize('width', [4, 8, 60])
+def test_kernel_gets_what_it_takes(width, monkeypatch):
+    def stand_in(q, k, v, cu_q, cu_k, max_q, max_k):
+        assert q.shape[-1] % 8 == 0 and cu_q.dtype == torch.int32 and max_q >= cu_q.diff().max() and all(t.is_contiguous() for t in (q, k, v))
+        rows = [torch.nn.functional.scaled_dot_product_attention(*(t[a:b].transpose(0, 1) for t in (q, k, v))).transpose(0, 1)
+                for a, b in zip(cu_q[:-1], cu_q[1:])]
+        return torch.cat(rows)
+    monkeypatch.setattr('torch.nn.attention.varlen.varlen_attn', stand_in)
+    rows = Ragged.from_rows([torch.randn(n, 2, width) for n in (5, 1, 3)])
+    torch.testing.assert_close(Packed(rows)._by_kernel(*[rows.data] * 3), Packed(rows)._by_padding(*[rows.data] * 3, 0.))
+
+
+# %% 1e1a17f4
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='the kernel runs on a GPU only')
+@pytest.mark.parametrize('width', [60, 64, 72])
+def test_kernel_on_gpu(width):
+    rows = Ragged.from_rows([torch.randn(n, 3, width) for n in (5, 1, 37, 200)]).to('cuda', torch.bfloat16)
+    got, want = Packed(rows)._by_kernel(*[rows.data] * 3), Packed(rows)._by_padding(*[rows.data] * 3, 0.)
+    assert (got - want).norm() < 1e-2 * want.norm()
+
+
 # %% 4e214fe8
 def test_short_rows_share_calls():
     rows = Ragged.from_rows([torch.randn(n, 2, 4) for n in [3, 5] * 50])
