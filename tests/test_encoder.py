@@ -11,7 +11,10 @@ from romae_nb.tubelets import Ragged
 
 # %% 46dfc23c
 def test_config_refuses():
-    for kw, match in [(dict(pos_encoding='learned'), "pos_encoding: got 'learned'; takes 'rope'"), (dict(nhead=0), 'nhead: got 0'),
+    for kw, match in [(dict(pos_encoding='learnt'), "pos_encoding: got 'learnt'; takes 'rope'"), (dict(pos_encoding='learned'), 'max_tokens: got None'),
+                      (dict(pos_encoding='sincos', d_model=8, nhead=1, n_pos_dims=5), 'head_dim: got 8 for n_dims=5'), (dict(init_values=0.), 'init_values: got 0.0'),
+                      (dict(factor_axis=0), 'factor_axis: got 0 for n_pos_dims=1'), (dict(factor_axis=2, n_pos_dims=2), 'factor_axis: got 2 for n_pos_dims=2'),
+                      (dict(nhead=0), 'nhead: got 0'),
                       (dict(depth=0), 'depth: got 0'), (dict(dim_feedforward=0), 'dim_feedforward: got a width of 0'),
                       (dict(d_model=25, nhead=1, pos_encoding='absolute'), 'd_model: got 25; takes an even'),
                       (dict(attn_drop_rate=1.), 'attn_drop_rate: got 1.0'), (dict(d_model=8, nhead=2, n_pos_dims=3), 'head_dim: got 4 for n_dims=3')]:
@@ -66,6 +69,25 @@ def test_drop_path_drops_rows():
     assert all(r.unique().numel() == 1 for r in x)                       # a row lives or dies as one
     assert {round(r[0, 0].item(), 4) for r in x} == {0., round(1 / .75, 4)}
     assert Packed(rows).drop_path(rows.data, .25, False) is rows.data
+
+
+# %% 863e326d
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=4), st.integers(0, 2), st.integers(0, 99))
+@settings(max_examples=30, deadline=None)
+def test_grouped_attention_is_per_group(lengths, axis, seed):
+    g = torch.Generator().manual_seed(seed)
+    rows = Ragged.from_rows([torch.randint(1, 4, (n, 3), generator=g).float() for n in lengths])
+    layout = layout_for(EncoderConfig(n_pos_dims=3, factor_axis=axis), Packed(rows), rows.data)
+    q, k, v = torch.randn(3, rows.shape[0], 2, 4, generator=g)
+    key = [(b, tuple(p)) for b, r in enumerate(rows.rows()) for p in r.tolist()]
+    same_axis = lambda a, b: a[0] == b[0] and a[1][axis] == b[1][axis]
+    same_rest = lambda a, b: a[0] == b[0] and all(x == y for i, (x, y) in enumerate(zip(a[1], b[1])) if i != axis)
+    for part, same in ((layout.along, same_axis), (layout.axis, same_rest)):
+        out = part.attend(q, k, v, 0.)
+        for i in range(len(key)):
+            mates = [j for j in range(len(key)) if same(key[i], key[j])]
+            weights = (torch.einsum('hd,mhd->hm', q[i], k[mates]) / 2).softmax(-1)
+            torch.testing.assert_close(out[i], torch.einsum('hm,mhd->hd', weights, v[mates]), atol=1e-5, rtol=1e-5)
 
 
 # %% fcab9b7a
@@ -157,3 +179,37 @@ def test_dropouts(rate, ragged):
     assert enc(*args).equal(enc(*args))
     enc.train()
     assert not enc(*args).equal(enc(*args))
+
+
+# %% 7e2f715c
+@given(lengths_st, st.integers(0, 99))
+@settings(max_examples=15, deadline=None)
+def test_factorized_encoder(lengths, seed):
+    enc, x, pos, pad = case(lengths, seed=seed, factor_axis=0, init_values=.5)
+    pos[:, 0] = pos[:, 0].ceil() % 3                                 # three bands; places anywhere, some shared
+    pos[:, 1] = (pos[:, 1] / 3).ceil()
+    out = enc(x, pos, pad)
+    for i, n in enumerate(lengths): torch.testing.assert_close(enc(x[i:i+1, :n], pos[i:i+1, :, :n])[0], out[i, :n], atol=1e-5, rtol=1e-5)
+    order = torch.randperm(pos.shape[-1])
+    torch.testing.assert_close(enc(x[:, order], pos[..., order], pad[:, order]), out[:, order], atol=1e-5, rtol=1e-5)
+
+
+# %% bdbf8299
+def test_factorized_reaches_through_shared_coordinates():
+    torch.manual_seed(0)
+    pos = torch.tensor([[[1., 1, 2], [1., 2, 2]]])                       # tokens at (1, 1), (1, 2), (2, 2)
+    x = torch.randn(1, 3, 24)
+    changed = x.clone(); changed[0, 2] += 1                              # shares no coordinate with the first token
+    one, two = (Encoder(EncoderConfig(d_model=24, nhead=2, depth=d, n_pos_dims=2, factor_axis=0)).eval() for d in (1, 2))
+    assert not torch.allclose(two(x, pos)[0, 0], two(changed, pos)[0, 0], atol=1e-5)
+    lone = pos[..., [0, 2]]                                              # without the token between them they cannot meet
+    assert two(x[:, [0, 2]], lone)[0, 0].equal(two(changed[:, [0, 2]], lone)[0, 0])
+    assert not torch.allclose(one(x, pos)[0, 2], one(x + torch.tensor([1., 0, 0])[:, None], pos)[0, 2], atol=1e-5)
+
+
+# %% dd8fcaed
+def test_layer_scale_and_rates():
+    enc, x, pos, _ = case((6, 6), init_values=1e-5, factor_axis=1)
+    assert (enc(x, pos) - x).abs().max() < 1e-3 and len([n for n, _ in enc.named_parameters() if '.ls' in n]) == 6
+    enc, x, pos, _ = case((6, 6), drop_path_rate=.5, factor_axis=1)
+    assert enc(x, pos).equal(enc(x, pos)) and not enc.train()(x, pos).equal(enc(x, pos))

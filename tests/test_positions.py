@@ -45,6 +45,13 @@ def test_rebase_round_trip():
     assert fit_rebase(jd, unit=(2.,)).scale == (2.,)
 
 
+# %% b46f6b47
+def test_channels_in_front():
+    p = torch.rand(2, 2, 5)
+    q = channel_positions(p, 3)
+    assert q.shape == (2, 3, 15) and q[1, 0].tolist() == [1] * 5 + [2] * 5 + [3] * 5 and q[:, 1:, 5:10].equal(p)
+
+
 # %% a3041e4a
 def test_cls_in_front():
     assert with_cls(torch.ones(2, 3, 4)).shape == (2, 3, 5) and with_cls(torch.ones(2, 3, 4))[..., 0].abs().sum() == 0

@@ -11,9 +11,9 @@ from romae_nb.tubelets import Ragged, patchify
 from romae_nb.positions import grid_positions
 
 
-# %% 6e905f30
+# %% 1487ae4a
 def test_tokenize_refuses():
-    size = dict(tubelet_size=(1, 1, 1), in_chans=2, n_pos_dims=1)
+    cut = Tubelets((1, 1, 1), 2, 1)
     v, p, pad = torch.randn(3, 5, 2), torch.rand(3, 1, 5), torch.zeros(3, 5, dtype=torch.bool)
     r, rp = Ragged.from_padded(v, pad), Ragged.from_padded(p.transpose(1, 2), pad)
     for args, match in [((v[0], p, pad), r'values: got shape \(5, 2\)'), ((v[..., :1], p, pad), 'values: got 1 channels'),
@@ -23,14 +23,14 @@ def test_tokenize_refuses():
                         ((r, p, None), 'positions: got Tensor'), ((v.tolist(), p, None), 'values: got a list'), ((v.long(), p, None), 'values: got type torch.int64'),
                         ((v, p, pad.tolist()), 'pad_mask: got a list'), ((r, rp, pad), 'pad_mask: got one beside a Ragged'),
                         ((r.like(r.data[:, :1]), rp, None), 'values: got tokens of 1 numbers; takes 2')]:
-        with pytest.raises(ValueError, match=match): tokenize(*args, **size)
-    with pytest.raises(ValueError, match='n_pos_dims: got 1, but the token grid'): tokenize(torch.randn(1, 3, 32, 32), None, None, (1, 16, 16), 3, 1)
+        with pytest.raises(ValueError, match=match): tokenize(*args, cut)
+    with pytest.raises(ValueError, match='n_pos_dims: got 1, but the token grid'): tokenize(torch.randn(1, 3, 32, 32), None, None, Tubelets(n_pos_dims=1))
 
 
-# %% e61ac002
+# %% 6e905f30
 def test_select_keeps_order():
     v = torch.arange(12.).view(2, 6, 1)
-    tok = tokenize(v, None, None, (1, 1, 1), 1, 1)
+    tok = tokenize(v, None, None, Tubelets((1, 1, 1), 1, 1))
     even = tok.select(torch.tensor([[1, 0, 1, 0, 0, 1], [0, 1, 1, 1, 0, 0]]).bool())
     assert even.values[..., 0].tolist() == [[0, 2, 5], [7, 8, 9]] and even.positions[1, :, 0].tolist() == [2, 3, 4] and even.index[0].tolist() == [0, 2, 5]
     uneven = tok.select(torch.tensor([[1, 0, 0, 0, 0, 0], [0, 1, 1, 0, 0, 0]]).bool())
@@ -53,7 +53,9 @@ def as_ragged(v, p, pad): return Ragged.from_padded(v, pad), Ragged.from_padded(
 
 
 # %% 66871cb9
-@pytest.mark.parametrize('kw', [{}, dict(class_token=False), dict(global_pool='avg'), dict(pos_encoding='absolute')])
+@pytest.mark.parametrize('kw', [{}, dict(class_token=False), dict(global_pool='avg'), dict(global_pool='map'), dict(pos_encoding='absolute'),
+                                dict(pos_encoding='absolute', class_token=False), dict(pos_encoding='sincos'), dict(pos_encoding='learned', max_tokens=9),
+                                dict(init_values=.1, p=(1., .5), base=(100., 10.))])
 def test_layouts_agree(kw):
     m, (v, p, pad) = series_model(**kw), series_batch()
     out = m(v, p, pad)
@@ -112,7 +114,9 @@ def test_constructor_refuses():
     for kw, match in [(dict(tubelet_size=(1, 0, 4)), r'tubelet_size: got \(1, 0, 4\)'), (dict(global_pool='max'), "global_pool: got 'max'"),
                       (dict(class_token=False, global_pool='token'), "global_pool: got 'token' without"), (dict(n_pos_dims=7), 'head_dim: got 12 for n_dims=7'),
                       (dict(weight_init='jax'), "weight_init: got 'jax'"), (dict(num_classes=-1), 'num_classes: got -1'), (dict(depth=0), 'depth: got 0'),
-                      (dict(n_pos_dims=0), 'head_dim: got 12 for n_dims=0'), (dict(attn_drop_rate=2.), 'attn_drop_rate: got 2.0')]:
+                      (dict(n_pos_dims=0), 'head_dim: got 12 for n_dims=0'), (dict(factor_axis=0), 'class_token: got True with factor_axis=0'),
+                      (dict(pos_encoding='learned'), 'max_tokens: got None'), (dict(channel_tokens=True, n_pos_dims=1), 'n_pos_dims: got 1 for tokens per channel'),
+                      (dict(global_pool='map', embed_dim=25), "global_pool: got 'map' for embed_dim=25"), (dict(attn_drop_rate=2.), 'attn_drop_rate: got 2.0')]:
         with pytest.raises(ValueError, match=match): series_model(**kw)
 
 
@@ -130,3 +134,72 @@ def test_every_parameter_has_a_group():
     groups = group_parameters(m, m.group_matcher())
     assert sorted(n for g in groups.values() for n in g) == sorted(n for n, _ in m.named_parameters())
     assert len(groups) == 2 + 2 and groups[3] == ['fc_norm.weight', 'head.weight', 'head.bias']      # stem, two blocks, head
+
+
+# %% e81e382c
+def band_series(**kw):
+    torch.manual_seed(0)
+    kw = dict(tubelet_size=(1, 1, 1), in_chans=3, n_pos_dims=2, channel_tokens=True, factor_axis=0, class_token=False, num_classes=4, embed_dim=24,
+              num_heads=2, depth=2, weight_init='torch') | kw
+    return timm.create_model('romae_tiny', **kw).eval()
+
+
+# %% 542983cc
+def test_irregular_bands():
+    m = band_series()
+    g = torch.Generator().manual_seed(1)
+    rows = [(torch.randn(n, 1, generator=g), torch.stack([torch.randint(1, 4, (n,), generator=g), torch.randint(0, 5, (n,), generator=g)], 1).float()) for n in (7, 1, 12)]
+    v, p = (Ragged.from_rows(list(x)) for x in zip(*rows))
+    out = m(v, p)
+    for i, (a, b) in enumerate(rows): torch.testing.assert_close(m(a[None], b.T[None])[0], out[i], atol=1e-5, rtol=1e-5)
+    (dense, pad), places = v.to_padded(), p.to_padded()[0].transpose(1, 2)
+    torch.testing.assert_close(m(dense, places, pad), out, atol=1e-5, rtol=1e-5)
+    grid = torch.randn(2, 5, 3, generator=g)                             # three bands at five times: the grid's own places
+    torch.testing.assert_close(m(grid), m(grid.transpose(1, 2).reshape(2, 15, 1), m.cut.places(grid)))
+    with pytest.raises(ValueError, match='positions: got channel numbers from 2 to 4'): m(grid.transpose(1, 2).reshape(2, 15, 1), m.cut.places(grid) + torch.tensor([1., 0])[:, None])
+
+
+# %% 3da78d89
+def test_bands_are_told_apart():
+    m = band_series(factor_axis=None)
+    x = torch.zeros(1, 4, 3)
+    f = m.forward_features(x)[0].view(3, 4, -1)
+    assert not torch.allclose(f[0], f[1], atol=1e-4)                     # same values, same places, another channel
+
+
+# %% be1d7c71
+def test_padded_images():
+    m = timm.create_model('romae_tiny', num_classes=0, dynamic_img_pad=True, **dict(embed_dim=24, num_heads=2, depth=2)).eval()
+    x = torch.randn(2, 3, 40, 33)
+    whole = torch.nn.functional.pad(x, (0, 15, 0, 8))
+    assert m(x).equal(m(whole)) and m.forward_intermediates(x, intermediates_only=True)[0].shape == (2, 24, 3, 3)
+
+
+# %% e53e9b8f
+def test_learned_positions_resize():
+    m = timm.create_model('romae_tiny', img_size=64, num_classes=0, pos_encoding='learned', global_pool='avg', **dict(embed_dim=24, num_heads=2, depth=2)).eval()
+    assert m.embed.added.table.shape == (17, 24) and m(torch.randn(1, 3, 64, 64)).shape == (1, 24)
+    with pytest.raises(ValueError, match='rows of up to 24 tokens; takes 16'): m(torch.randn(1, 3, 64, 96))
+    first = m.embed.added.table[0].clone()
+    m.set_input_size((64, 96))
+    assert m.embed.added.table.shape == (25, 24) and m.embed.added.table[0].equal(first) and m(torch.randn(1, 3, 64, 96)).shape == (1, 24)
+    groups = group_parameters(m, m.group_matcher())
+    assert 'embed.added.table' in groups[0] and 'embed.added.table' in m.no_weight_decay()
+
+
+# %% efed45f2
+def test_dense_head():
+    m, (v, p, pad) = series_model(global_pool='dense'), series_batch()
+    out = m(v, p, pad)
+    assert out.shape == (3, 6, 4) and (out[pad] == 0).all() and out[~pad].all()
+    torch.testing.assert_close(m(*as_ragged(v, p, pad)).data, out[~pad], atol=1e-5, rtol=1e-5)
+
+
+# %% 813aadad
+def test_every_head_trains():
+    for pool in ('token', 'avg', 'map', 'dense'):
+        m, (v, p, pad) = series_model(global_pool=pool).train(), series_batch()
+        m(v, p, pad).square().sum().backward()
+        assert all(q.grad is not None and q.grad.any() for n, q in m.named_parameters()), pool
+        groups = group_parameters(m, m.group_matcher())
+        assert sorted(n for g in groups.values() for n in g) == sorted(n for n, _ in m.named_parameters())

@@ -83,3 +83,27 @@ def test_sincos_values():
     t = sincos_table(5, 4)
     torch.testing.assert_close(t[3], torch.tensor([math.sin(3), math.cos(3), math.sin(.03), math.cos(.03)]))
     with pytest.raises(ValueError, match='dim: got 5'): sincos_table(3, 5)
+
+
+# %% 54c0599e
+def test_sincos_of_coordinates():
+    at = torch.tensor([[3., 6.]])                                        # row 3, column 6, counted from 1
+    want = [f(5 / 100**k) for f in (math.sin, math.cos) for k in (0, 1)] + [f(2 / 100**k) for f in (math.sin, math.cos) for k in (0, 1)]
+    torch.testing.assert_close(sincos_positions(at, 8)[0], torch.tensor(want))
+    assert sincos_positions(at, 10)[0, 8:].tolist() == [0, 0]            # what axes do not divide stays empty
+    assert not sincos_positions(torch.ones(1, 2), 8)[0, [0, 1, 4, 5]].any()
+    with pytest.raises(ValueError, match='head_dim: got 2 for n_dims=2'): sincos_positions(at, 2)
+
+
+# %% 0a483ecb
+def test_added_positions():
+    index, pos = torch.arange(4), torch.rand(4, 2)
+    assert AddedPositions('absolute', 8)(pos, index).equal(sincos_table(5, 8)[1:]) and AddedPositions('absolute', 8).first().equal(sincos_table(1, 8)[0])
+    assert AddedPositions('sincos', 8)(pos, index).equal(sincos_positions(pos, 8)) and not AddedPositions('sincos', 8).first().any()
+    learned = AddedPositions('learned', 8, 6)
+    assert AddedPositions('absolute', 8, prefix=False)(pos, index).equal(sincos_table(4, 8))
+    assert learned(pos, index).equal(learned.table[1:5]) and 0 < learned.table.std() < .03
+    learned.check(6)
+    for f, match in [(lambda: learned.check(7), 'got rows of up to 7 tokens; takes 6'), (lambda: AddedPositions('learned', 8), 'max_tokens: got None'),
+                     (lambda: AddedPositions('rope', 8), "kind: got 'rope'; takes 'absolute'")]:
+        with pytest.raises(ValueError, match=match): f()

@@ -41,6 +41,33 @@ def test_pad_and_crop():
     assert y.shape == (2, 4, 2, 8, 8) and crop_to(y, (3, 5, 7)).equal(x) and y.sum() == x.sum()
 
 
+# %% d0e0e3b4
+@given(st.tuples(*[st.integers(1, 3)] * 5), st.booleans(), st.integers(0, 3), st.integers(0, 3))
+@settings(max_examples=40, deadline=None)
+def test_tubelets_there_and_back(n, per_channel, dh, dw):
+    b, c, h, w, p = n
+    x = torch.randn(b, c, h * p + dh, w * p + dw)
+    cut = Tubelets((1, p, p), c, 2 + per_channel, per_channel, pad=True)
+    tokens, margin = cut.patches(x), cut.margin(x)
+    assert tokens.shape == (b, cut.places(x).shape[2], cut.patch_dim) and cut.values(tokens, x).equal(x)
+    if margin is None: assert dh % p == 0 and dw % p == 0
+    else: assert margin.shape == (1, *tokens.shape[1:]) and (~margin).sum() == x[0].numel() and not tokens[:, margin[0]].any()
+
+
+# %% aa977efb
+def test_channel_tokens_are_the_channels_patches():
+    x = torch.randn(2, 3, 8, 8)
+    got = Tubelets((1, 4, 4), 3, 3, per_channel=True).patches(x)
+    assert all(got[:, 4 * c:4 * c + 4].equal(patchify(x[:, [c]], (1, 4, 4))) for c in range(3))
+    series = torch.randn(2, 5, 3)                                        # three bands at five times
+    cut = Tubelets((1, 1, 1), 3, 2, per_channel=True)
+    assert cut.patches(series)[0, :, 0].equal(series[0].T.flatten()) and cut.places(series)[0, :, 4:6].tolist() == [[1, 2], [5, 1]]
+    assert cut.values(cut.patches(series), series).equal(series) and cut.patches(series[..., :1]).equal(series[..., :1])
+    for f, match in [(lambda: Tubelets(n_pos_dims=1, per_channel=True), 'n_pos_dims: got 1'), (lambda: Tubelets().patches(torch.zeros(1, 2, 32, 32)), 'values: got 2 channels'),
+                     (lambda: Tubelets().patches(torch.zeros(1, 3, 30, 32)), r'values: got \(T, H, W\) = \(1, 30, 32\)')]:
+        with pytest.raises(ValueError, match=match): f()
+
+
 # %% 7b62840d
 @given(st.lists(st.integers(0, 6), min_size=1, max_size=6))
 @settings(max_examples=40, deadline=None)
