@@ -15,7 +15,7 @@ def small_mae(seed=0, **kw):
     torch.manual_seed(seed)
     enc = dict(tubelet_size=(1, 1, 1), in_chans=2, n_pos_dims=2, embed_dim=24, num_heads=2, depth=2) | kw.pop('encoder_kw', {})
     mae = MaskedAutoencoder('romae_tiny', enc, **dict(decoder_dim=16, decoder_heads=2, decoder_depth=1) | kw).eval()
-    torch.nn.init.normal_(mae.mask_token)                            # so that it matters
+    torch.nn.init.normal_(mae.decoder.mask_token)                            # so that it matters
     return mae
 
 def batch(lengths=(6, 1, 4), seed=0):
@@ -27,7 +27,18 @@ def batch(lengths=(6, 1, 4), seed=0):
 def ragged(v, p, pad, *masks): return [Ragged.from_padded(x, pad) for x in (v, p.transpose(1, 2), *masks)]
 gen = lambda seed=0: torch.Generator().manual_seed(seed)
 lengths_st = st.lists(st.integers(1, 7), min_size=1, max_size=5)
-variants = st.sampled_from([{}, dict(encoder_kw=dict(class_token=False)), dict(encoder_kw=dict(pos_encoding='absolute')), dict(norm_targets=True)])
+variants = st.sampled_from([{}, dict(encoder_kw=dict(class_token=False)), dict(encoder_kw=dict(pos_encoding='absolute')), dict(encoder_kw=dict(pos_encoding='sincos')),
+                            dict(encoder_kw=dict(pos_encoding='learned', max_tokens=9)), dict(decoder_block='vit'), dict(norm_targets=True)])
+
+
+# %% e6d8aa34
+def test_masks_leave_something():
+    mae, (v, p, pad) = small_mae(), batch()
+    mask = mae.draw_mask(v, p, pad, generator=gen())
+    assert mask.sum(1).tolist() == hidden_count((~pad).sum(1), .75).tolist() == [5, 0, 3] and not (mask & pad).any()
+    assert mae.draw_mask(v, p, pad, generator=gen()).equal(mask)
+    rows = [x for x in ragged(v, p, pad)]
+    assert mae.draw_mask(*rows, generator=gen()).rows()[1].tolist() == [False]
 
 
 # %% 7b76a261
@@ -77,7 +88,7 @@ def test_loss_is_the_mean_over_real_hidden():
     pred = mae(v, p, pad, mask=mask)
     want = sum(((pred[b, n] - v[b, n])**2).mean().item() for b, n in mask.nonzero().tolist()) / mask.sum().item()
     assert abs(mae.loss(pred, v, mask=mask, pad_mask=pad).item() - want) < 1e-6
-    mae.reference_mean = True
+    mae.scoring.reference_mean = True
     both = mask | pad
     assert abs(mae.loss(pred, v, mask=both, pad_mask=pad).item() - want * mask.sum().item() / both.sum().item()) < 1e-6
 
@@ -103,7 +114,7 @@ def test_no_cls_ignores_shifts():
 
 # %% be6eb0b1
 def test_gradients_reach_every_parameter():
-    for kw in ({}, dict(encoder_kw=dict(class_token=False)), dict(encoder_kw=dict(pos_encoding='absolute'))):
+    for kw in ({}, dict(encoder_kw=dict(class_token=False)), dict(encoder_kw=dict(pos_encoding='absolute')), dict(decoder_block='vit')):
         mae, (v, p, pad) = small_mae(**kw).train(), batch()
         mask = mae.draw_mask(v, p, pad, generator=gen())
         mae.loss(mae(v, p, pad, mask=mask), v, mask=mask, pad_mask=pad).backward()
@@ -118,7 +129,7 @@ def test_autocast_and_checkpointing():
     with torch.autocast('cpu', torch.bfloat16): half = mae(v, p, pad, mask=mask)
     assert half.dtype == torch.bfloat16 and mae.loss(half, v, mask=mask, pad_mask=pad).dtype == torch.float32
     torch.testing.assert_close(half.float(), pred, atol=.05, rtol=.05)
-    mae.encoder.set_grad_checkpointing()
+    mae.set_grad_checkpointing()
     assert mae(v, p, pad, mask=mask).equal(pred)
 
 
@@ -141,7 +152,10 @@ def test_mae_refuses():
     with pytest.raises(TypeError, match='unexpected keyword'): mae(v, p, pad, mask=mask, label=1)
     for kw, err, match in [(dict(mask_ratio=1.), ValueError, 'mask_ratio: got 1.0'), (dict(decoder_kw=dict(depth=3)), ValueError, 'takes those as decoder_depth'),
                            (dict(decoder_kw=dict(width=3)), TypeError, r"decoder_kw: got unknown \['width'\]"), (dict(decoder_heads=0), ValueError, 'nhead: got 0'),
-                           (dict(decoder_kw=dict(pos_encoding='absolute')), ValueError, "takes those as the encoder's"),
+                           (dict(decoder_kw=dict(pos_encoding='absolute')), ValueError, 'takes those as decoder_pos'), (dict(encoder_pos='sincos2d'), ValueError, "for a RoMAE"),
+                           (dict(decoder_kw=dict(n_pos_dims=1)), ValueError, "takes those as the encoder's"), (dict(decoder_block='vit', decoder_pos='rope'), ValueError, "decoder_pos: got 'rope'"),
+                           (dict(decoder_kw=dict(factor_axis=0)), ValueError, 'factor_axis: got 0 with 1 tokens in front'),
+                           (dict(encoder_kw=dict(global_pool='map')), ValueError, "encoder: got global_pool='map'"),
                            (dict(encoder_kw=dict(num_classes=3)), ValueError, 'encoder_kw: got num_classes=3')]:
         with pytest.raises(err, match=match): small_mae(**kw)
     with pytest.raises(ValueError, match="encoder: got 'romae_huge'; takes romae_base, romae_large"): MaskedAutoencoder('romae_huge')

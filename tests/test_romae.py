@@ -11,32 +11,6 @@ from romae_nb.tubelets import Ragged, patchify
 from romae_nb.positions import grid_positions
 
 
-# %% 1487ae4a
-def test_tokenize_refuses():
-    cut = Tubelets((1, 1, 1), 2, 1)
-    v, p, pad = torch.randn(3, 5, 2), torch.rand(3, 1, 5), torch.zeros(3, 5, dtype=torch.bool)
-    r, rp = Ragged.from_padded(v, pad), Ragged.from_padded(p.transpose(1, 2), pad)
-    for args, match in [((v[0], p, pad), r'values: got shape \(5, 2\)'), ((v[..., :1], p, pad), 'values: got 1 channels'),
-                        ((v, p[:, :, 1:], pad), r'positions: got shape \(3, 1, 4\); takes \(B, D, N\) = \(3, 1, 5\)'),
-                        ((v, p.expand(3, 2, 5), pad), r'positions: got shape \(3, 2, 5\)'), ((v, p, pad[:, 1:]), r'pad_mask: got shape \(3, 4\)'),
-                        ((v, p, pad.int()), 'pad_mask: got type torch.int32'), ((r, None, None), 'positions: got None for Ragged'),
-                        ((r, p, None), 'positions: got Tensor'), ((v.tolist(), p, None), 'values: got a list'), ((v.long(), p, None), 'values: got type torch.int64'),
-                        ((v, p, pad.tolist()), 'pad_mask: got a list'), ((r, rp, pad), 'pad_mask: got one beside a Ragged'),
-                        ((r.like(r.data[:, :1]), rp, None), 'values: got tokens of 1 numbers; takes 2')]:
-        with pytest.raises(ValueError, match=match): tokenize(*args, cut)
-    with pytest.raises(ValueError, match='n_pos_dims: got 1, but the token grid'): tokenize(torch.randn(1, 3, 32, 32), None, None, Tubelets(n_pos_dims=1))
-
-
-# %% 6e905f30
-def test_select_keeps_order():
-    v = torch.arange(12.).view(2, 6, 1)
-    tok = tokenize(v, None, None, Tubelets((1, 1, 1), 1, 1))
-    even = tok.select(torch.tensor([[1, 0, 1, 0, 0, 1], [0, 1, 1, 1, 0, 0]]).bool())
-    assert even.values[..., 0].tolist() == [[0, 2, 5], [7, 8, 9]] and even.positions[1, :, 0].tolist() == [2, 3, 4] and even.index[0].tolist() == [0, 2, 5]
-    uneven = tok.select(torch.tensor([[1, 0, 0, 0, 0, 0], [0, 1, 1, 0, 0, 0]]).bool())
-    assert [x.flatten().tolist() for x in uneven.values.rows()] == [[0], [7, 8]]
-
-
 # %% 949b1602
 def series_model(**kw):
     torch.manual_seed(0)
