@@ -10,13 +10,14 @@ from dataclasses import dataclass
 import timm
 import torch
 from fastcore.basics import patch
+from timm.layers import resample_abs_pos_embed, to_2tuple
 from torch import Tensor, nn
 
 from .decoder import Decoder
 from .encoder import EncoderConfig, run_blocks
 from .losses import TokenLoss
 from .masking import make_mask
-from .romae import RoMAE
+from .romae import RoMAE, image_tokens
 from .tokens import Tokens
 from .tubelets import Ragged, Tubelets, check_mask, on_tokens
 from .vit import check_vit, encode_vit, set_positions, vit_tokens, vit_tubelets
@@ -40,7 +41,7 @@ class RoMAEBackbone:
     def decoder(self):                                               # the reference's, and what must be as in the encoder
         c = self.model.cfg
         return dict(block='romae', d_model=180, nhead=3, depth=2, n_pos_dims=c.n_pos_dims, p=c.p, base=c.base, pos_encoding=c.pos_encoding,
-                    layer_norm_eps=c.layer_norm_eps, max_tokens=c.max_tokens, factor_axis=c.factor_axis)
+                    layer_norm_eps=c.layer_norm_eps, max_tokens=c.max_tokens or image_tokens(self.model.img_size, self.cut), factor_axis=c.factor_axis)
 
 @dataclass
 class ViTBackbone:
@@ -281,3 +282,24 @@ def to_values(self:MaskedAutoencoder,
 ) -> Tensor:        # of the shape of `like`
     "Tokens put together again, margins cropped."
     return self.cut.values(tokens, like)
+
+# %% ../nbs/06_mae.ipynb #308b39d7
+@patch
+def set_input_size(self:MaskedAutoencoder,
+    img_size:int|tuple[int, int],  # height and width, pixels
+):
+    "Take images of another size from now on. Raises ValueError where learned positions are no grid."
+    old = self.decoder_grid()
+    self.encoder.set_input_size(to_2tuple(img_size))
+    added, new = self.decoder.added, self.decoder_grid()
+    if added is None or added.table is None or old == new: return
+    if old[0] * old[1] != added.max_tokens: raise ValueError(f'img_size: got {img_size} for {added.max_tokens} learned positions that are no grid of {old}; takes the present one')
+    table = resample_abs_pos_embed(added.table[None], new_size=new, old_size=old, num_prefix_tokens=added.prefix)[0]
+    added.table, added.max_tokens = nn.Parameter(table.detach(), added.table.requires_grad), new[0] * new[1]
+    self.decoder.cfg.max_tokens = added.max_tokens
+
+@patch
+def decoder_grid(self:MaskedAutoencoder) -> tuple[int, int]:  # rows and columns of tokens
+    "The grid of the nominal image size."
+    size = self.encoder.img_size if isinstance(self.encoder, RoMAE) else self.encoder.patch_embed.img_size
+    return tuple(-(-n // p) for n, p in zip(size, self.cut.size[1:]))

@@ -22,7 +22,7 @@ def a_mae(**kw): return MaskedAutoencoder('romae_tiny', SERIES | kw, decoder_dim
 def test_mae_round_trip(tmp_path):
     mae = MaskedAutoencoder('romae_tiny_shallow', SERIES | dict(attn_drop_rate=.1, p=.5), .6, 24, 1, 3, dict(drop_path_rate=.2), True, reference_mean=True)
     back = load(save(mae, tmp_path))
-    assert not back.training and back.mask_ratio == .6 and back.norm_targets and back.reference_mean and back.decoder_cfg == mae.decoder_cfg
+    assert not back.training and back.mask_ratio == .6 and back.scoring.norm_targets and back.scoring.reference_mean and back.decoder.cfg == mae.decoder.cfg
     assert back.encoder.cfg == mae.encoder.cfg and all(a.equal(b) for a, b in zip(mae.state_dict().values(), back.state_dict().values()))
 
 
@@ -48,7 +48,7 @@ def test_broken_folders_are_named(tmp_path):
     with pytest.raises(ValueError, match='model.safetensors is truncated'): load(broken('c', lambda f: cut(f/'model.safetensors', 5000)))
     with pytest.raises(ValueError, match='config.json is truncated'): load(broken('d', lambda f: cut(f/'config.json', 50)))
     wider = lambda f: (f/'config.json').write_text((f/'config.json').read_text().replace('"decoder_dim": 24', '"decoder_dim": 26'))
-    with pytest.raises(ValueError, match=r'mask_token \(24,\) instead of \(26,\)'): load(broken('e', wider))
+    with pytest.raises(ValueError, match=r'decoder.mask_token \(24,\) instead of \(26,\)'): load(broken('e', wider))
     with pytest.raises(ValueError, match='names no architecture'): load(broken('f', lambda f: (f/'config.json').write_text('{}')))
     with pytest.raises(ValueError, match='holds a list'): load(broken('h', lambda f: (f/'config.json').write_text('[1]')))
     with pytest.raises(ValueError, match="says romae_nb='Other'"): load(broken('i', lambda f: (f/'config.json').write_text('{"romae_nb": "Other"}')))
@@ -62,7 +62,7 @@ def test_a_failed_write_leaves_the_old_one(tmp_path, monkeypatch):
     save(first, tmp_path)
     monkeypatch.setattr('romae_nb.hub._write_json', lambda *a: 1 / 0)
     with pytest.raises(ZeroDivisionError): save(second, tmp_path)
-    assert load(tmp_path).mask_token.equal(first.mask_token) and load(tmp_path).encoder.embed.proj.weight.equal(first.encoder.embed.proj.weight)
+    assert load(tmp_path).decoder.mask_token.equal(first.decoder.mask_token) and load(tmp_path).encoder.embed.proj.weight.equal(first.encoder.embed.proj.weight)
     assert sorted(f.name for f in tmp_path.iterdir()) == ['config.json', 'model.safetensors']
 
 
@@ -77,6 +77,66 @@ def test_encoder_reaches_timm(tmp_path):
     v, p = torch.randn(2, 5, 2), torch.rand(2, 1, 5)
     assert clf(v, p).shape == (2, 5) and clf.forward_features(v, p).equal(mae.encoder.eval().forward_features(v, p))
     with pytest.raises(TypeError, match='mae: got a RoMAE'): save_encoder(clf, tmp_path)
+
+
+# %% f6a61c0c
+@pytest.mark.parametrize('kw', [{}, dict(class_token=False), dict(reg_tokens=2, init_values=.1), dict(in_chans=12, dynamic_img_size=True)])
+def test_vit_reaches_timm(kw):
+    mae = MaskedAutoencoder('vit_tiny_patch16_224', dict(img_size=64, depth=2) | kw, decoder_dim=32, decoder_heads=2, decoder_depth=1, encoder_pos='sincos2d').eval()
+    x = torch.randn(2, kw.get('in_chans', 3), 64, 64)
+    ours, theirs = to_timm(mae, 7, global_pool='' if not kw.get('class_token', True) else None), timm.create_model('vit_tiny_patch16_224', img_size=64, depth=2, num_classes=7, **{'global_pool': ''} | kw if 'class_token' in kw else kw)
+    theirs.load_state_dict(ours.state_dict())
+    assert theirs.eval().forward_features(x).equal(mae.encoder.forward_features(x)) and type(ours) is type(theirs)
+    tokens = mae.backbone.tokens(x, None, None)
+    assert mae.backbone.encode(tokens, lambda x: x).equal(theirs.forward_features(x))
+
+
+# %% 5740cc5f
+def test_heads_for_pretrained_models():
+    mae = a_mae()
+    clf = to_timm(mae, 5, drop_path_rate=.1)
+    assert all(clf.state_dict()[k].equal(v) for k, v in mae.encoder.state_dict().items()) and clf.head.out_features == 5 and clf.cfg.drop_path_rate == .1
+    with pytest.raises(ValueError, match='depth: got values for which blocks.1'): to_timm(mae, 5, depth=1)
+    with pytest.raises(TypeError, match='model: got a Linear'): to_timm(torch.nn.Linear(1, 1))
+    vit = MaskedAutoencoder('vit_tiny_patch16_224', dict(img_size=64, depth=1), decoder_dim=32, decoder_heads=2, decoder_depth=1)
+    mean = to_timm(vit, 5, global_pool='avg', img_size=(96, 64))
+    assert isinstance(mean.fc_norm, torch.nn.LayerNorm) and mean(torch.randn(2, 3, 96, 64)).shape == (2, 5)
+    probe = to_timm(vit, 5, probe=True)
+    assert [n for n, p in probe.named_parameters() if p.requires_grad] == ['head.1.weight', 'head.1.bias'] and not list(probe.head[0].parameters())
+    assert to_timm(mae, 5, probe=True)(torch.randn(3, 4, 2), torch.rand(3, 1, 4)).shape == (3, 5)
+
+
+# %% 25c4bd93
+def test_labels_keep_their_rows(tmp_path):
+    old = timm.create_model('vit_tiny_patch16_224', img_size=32, depth=1, num_classes=6)
+    torch.nn.init.normal_(old.head.bias)
+    new = to_timm(old, 3, label_map={0: 4, 2: 1})
+    assert new.head.weight[[0, 2]].equal(old.head.weight[[4, 1]]) and new.head.bias.tolist() == [old.head.bias[4], 0, old.head.bias[1]]
+    (tmp_path/'map.json').write_text('{"src": [4, 1], "dst": [0, 2]}')
+    assert to_timm(old, 3, label_map=tmp_path/'map.json').head.weight[[0, 2]].equal(old.head.weight[[4, 1]])
+    for m, match in [({3: 0}, 'got new class 3; takes 0 to 2'), ({0: 6}, 'got old class 6; takes 0 to 5')]:
+        with pytest.raises(ValueError, match=match): to_timm(old, 3, label_map=m)
+    with pytest.raises(ValueError, match='no rows to keep'): to_timm(a_mae(), 3, label_map={0: 0})
+
+
+# %% 5aefc6b9
+@pytest.mark.parametrize('kw', [dict(encoder_pos='sincos2d'), dict(decoder_pos='learned', decoder_kw=dict(init_values=.1)), dict(decoder_block='romae', loss='l1', norm_targets='biased')])
+def test_vit_mae_round_trip(tmp_path, kw):
+    mae = MaskedAutoencoder('vit_tiny_patch16_224', dict(img_size=(32, 48), in_chans=2, depth=2, reg_tokens=1), decoder_dim=32, decoder_heads=2, decoder_depth=1, **kw).eval()
+    back, x = load(save(mae, tmp_path/'mae')), torch.randn(2, 2, 32, 48)
+    mask = mae.draw_mask(x, generator=torch.Generator().manual_seed(0))
+    assert back(x, mask=mask).equal(mae(x, mask=mask)) and back.loss(back(x, mask=mask), x, mask=mask).equal(mae.loss(mae(x, mask=mask), x, mask=mask))
+    assert [p.requires_grad for p in back.parameters()] == [p.requires_grad for p in mae.parameters()]
+    encoder = timm.create_model(f'local-dir:{save_encoder(mae, tmp_path/"encoder")}', pretrained=True, num_classes=3).eval()
+    assert encoder.forward_features(x).equal(mae.encoder.forward_features(x))
+
+
+# %% 8e28faf2
+def test_own_masks_are_not_kept_in_silence(tmp_path):
+    mae = a_mae()
+    mae.mask_fn = lambda valid, ratio, generator, positions: valid
+    back = load(save(mae, tmp_path))
+    with pytest.raises(ValueError, match="mask_fn: was a function of the model's author"): back.draw_mask(torch.zeros(1, 2, 2))
 
 
 # %% 868e2e1e

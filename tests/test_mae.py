@@ -133,6 +133,18 @@ def test_autocast_and_checkpointing():
     assert mae(v, p, pad, mask=mask).equal(pred)
 
 
+# %% da26af9e
+def test_other_image_sizes():
+    for kw in (dict(encoder='vit_tiny_patch16_224', decoder_pos='learned'), dict(encoder='vit_tiny_patch16_224', encoder_pos='sincos2d'),
+               dict(encoder='romae_tiny', decoder_pos='learned', decoder_block='vit')):
+        mae = MaskedAutoencoder(encoder_kw=dict(img_size=64, depth=1), decoder_dim=24, decoder_heads=2, decoder_depth=1, **kw).eval()
+        fixed = [n for n, p in mae.named_parameters() if not p.requires_grad]
+        mae.set_input_size((96, 48))
+        x = torch.randn(2, 3, 96, 48)
+        pred = mae(x, mask=mae.draw_mask(x, generator=gen()))
+        assert pred.shape == (2, 18, 768) and [n for n, p in mae.named_parameters() if not p.requires_grad] == fixed
+
+
 # %% 1c2d84c3
 def test_mae_refuses():
     mae, (v, p, pad) = small_mae(), batch()
