@@ -10,7 +10,7 @@ from functools import partial
 import torch
 from fastcore.basics import patch
 from torch import Tensor, nn
-from timm.layers import RmsNorm, calculate_drop_path_rates, trunc_normal_
+from timm.layers import RmsNorm, calculate_drop_path_rates, get_act_layer, trunc_normal_
 from timm.models.vision_transformer import Block as ViTBlock
 
 from .encoder import Dense, EncoderConfig, Packed, layout_for, make_blocks, rope_angles_of, run_blocks
@@ -43,7 +43,7 @@ def make_vit_blocks(
     "Blocks as in the original MAE's decoder."
     norm = partial(nn.LayerNorm, eps=cfg.layer_norm_eps)
     return nn.ModuleList([ViTBlock(cfg.d_model, cfg.nhead, cfg.hidden_dim / cfg.d_model, qkv_bias=True, init_values=cfg.init_values, drop_path=rate,
-                                   proj_drop=cfg.hidden_drop_rate, attn_drop=cfg.attn_drop_rate, norm_layer=norm)
+                                   proj_drop=cfg.hidden_drop_rate, attn_drop=cfg.attn_drop_rate, norm_layer=norm, act_layer=get_act_layer(cfg.act) or nn.GELU)
                           for rate in calculate_drop_path_rates(cfg.drop_path_rate, cfg.depth)])
 
 # %% ../nbs/05_decoder.ipynb #12bb8511

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from fastcore.basics import patch
 from torch import Tensor, nn
-from timm.layers import LayerScale, Mlp, RmsNorm, calculate_drop_path_rates, drop_path
+from timm.layers import LayerScale, Mlp, RmsNorm, calculate_drop_path_rates, drop_path, get_act_layer
 from timm.models import checkpoint, register_notrace_module
 
 from .rope import ADDED, AddedPositions, NDPRope, axis_width, rotate
@@ -40,6 +40,7 @@ class EncoderConfig:
     pos_encoding:str='rope'          # 'rope', or what is added to the embeddings instead: 'absolute', 'sincos', 'learned', see `AddedPositions`
     max_tokens:int|None=None         # rows of a learned table; used with 'learned' alone
     init_values:float|None=None      # start of LayerScale's factors on each branch (arXiv 2103.17239); None: no LayerScale
+    act:str|None=None                # activation in the MLP, timm's name for it; None: SiLU, and GELU in a ViT's blocks
     factor_axis:int|None=None        # attend along the other axes, then along this one (see Factorized attention); None: all tokens at once
 
     def __post_init__(self):
@@ -49,6 +50,8 @@ class EncoderConfig:
         if self.pos_encoding == 'absolute' and self.d_model % 2: raise ValueError(f"d_model: got {self.d_model}; takes an even width with pos_encoding='absolute'")
         if self.pos_encoding not in ('rope', *ADDED):
             raise ValueError(f"pos_encoding: got {self.pos_encoding!r}; takes {', '.join(map(repr, ('rope', *ADDED)))}")
+        try: get_act_layer(self.act)
+        except KeyError: raise ValueError(f"act: got {self.act!r}; takes the name of an activation of timm: 'silu', 'gelu', 'gelu_tanh', ...") from None
         if self.init_values is not None and not self.init_values > 0: raise ValueError(f'init_values: got {self.init_values}; takes a positive number, or None')
         if self.factor_axis is not None and not (self.n_pos_dims > 1 and -self.n_pos_dims <= self.factor_axis < self.n_pos_dims):
             raise ValueError(f'factor_axis: got {self.factor_axis} for n_pos_dims={self.n_pos_dims}; takes one of two or more axes, or None')
@@ -249,7 +252,7 @@ class Block(nn.Module):
             self.ls_axis, self.drop_path_axis = _layer_scale(cfg, dd), DropPath(drop_path_rate)
         else: self.attn_axis = None
         self.norm2 = RmsNorm(cfg.d_model, cfg.layer_norm_eps, **dd)
-        self.mlp = Mlp(cfg.d_model, cfg.hidden_dim, act_layer=nn.SiLU, bias=False, drop=(0., cfg.hidden_drop_rate), **dd)
+        self.mlp = Mlp(cfg.d_model, cfg.hidden_dim, act_layer=get_act_layer(cfg.act) or nn.SiLU, bias=False, drop=(0., cfg.hidden_drop_rate), **dd)
         self.ls2, self.drop_path2 = _layer_scale(cfg, dd), DropPath(drop_path_rate)
 
     def forward(self, x, angles, layout):

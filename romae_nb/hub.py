@@ -4,15 +4,19 @@
 
 # %% auto #0
 __all__ = ['HEAD', 'romae_args', 'vit_args', 'model_args', 'architecture', 'save', 'load', 'save_encoder', 'to_timm', 'as_probe',
-           'reuse_rows', 'from_reference']
+           'reuse_rows', 'from_reference', 'from_mae', 'from_flax']
 
 # %% ../nbs/07_hub.ipynb #6284aae7
 import json, os
+from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
+from pickle import UnpicklingError
 from tempfile import TemporaryDirectory
+import numpy as np
 import timm
 import torch
+import torch.nn.functional as F
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from timm.layers import GELUTanh, LayerScale, to_2tuple, trunc_normal_
@@ -23,7 +27,9 @@ from torch import Tensor, nn
 from .encoder import EncoderConfig
 from .mae import MaskedAutoencoder
 from .masking import mask_spec
+from .positions import grid_positions
 from .romae import RoMAE
+from .rope import sincos_positions
 
 # %% ../nbs/07_hub.ipynb #4fe73e06
 def _write_folder(folder, write:Callable):
@@ -276,3 +282,159 @@ def _reference_mae(config, weights, reference_mean):
     new = {f'encoder.{k}': v for k, v in _encoder_weights(weights).items()} | _blocks_from_reference(weights, 'decoder', 'decoder.blocks')
     new |= _renamed(weights, {'encoder_decoder_proj': 'decoder.embed', 'head.head.1': 'decoder.head.1', 'head.head.2': 'decoder.head.2'})
     return model, new | {'decoder.mask_token': weights.pop('mask_token').flatten()}
+
+# %% ../nbs/07_hub.ipynb #55101167
+def _read_tensors(file):
+    "Contents of a .pth, .pt, .ckpt or .safetensors file; nothing in it is run."
+    file = Path(file)
+    if not file.is_file(): raise FileNotFoundError(f'file: {file} is not there')
+    try:
+        if file.suffix == '.safetensors': return load_file(file)
+        with torch.serialization.safe_globals([Namespace]): return torch.load(file, map_location='cpu', weights_only=True)
+    except (SafetensorError, UnpicklingError, RuntimeError, EOFError) as e:
+        raise ValueError(f'file: {file} is truncated, or holds more than tensors and plain settings ({str(e).splitlines()[0]}); takes a checkpoint of tensors') from e
+
+_PATCH = 'patch_embed.proj.weight'
+
+def _strip(saved, file):
+    "Tensors under the original's names, and the settings saved beside them."
+    state = next((saved[k] for k in ('model', 'state_dict') if isinstance(saved.get(k), dict)), saved)
+    first = next((k for k in state if k.endswith(_PATCH)), None)
+    if first is None: raise ValueError(f'file: {file} has no {_PATCH}, but {", ".join(map(str, list(state)[:3]))}, ...; takes a checkpoint of the original MAE')
+    prefix = first[:-len(_PATCH)]
+    clean = {k.removeprefix(prefix).replace('_orig_mod.', ''): v for k, v in state.items() if k.startswith(prefix)}
+    args = saved.get('args')
+    return clean, vars(args) if isinstance(args, Namespace) else {}
+
+# %% ../nbs/07_hub.ipynb #c5ab8d6a
+_HEADS = {192: 3, 384: 6, 768: 12, 1024: 16, 1280: 16}      # of the published ViTs; widths do not tell
+
+def _count(weights, blocks): return len({k.split('.')[1] for k in weights if k.startswith(blocks + '.')})
+
+def _vit_kw(w, num_heads, pos='pos_embed'):
+    "Keywords of the ViT that has these weights."
+    width, chans, *patch = w[_PATCH].shape
+    heads = num_heads or _HEADS.get(width)
+    if not heads: raise ValueError(f'num_heads: got None for a width of {width}; takes the number of attention heads, which weights do not tell')
+    cls = int('cls_token' in w)
+    side = round((w[pos].shape[1] - cls)**.5)
+    if side**2 + cls != w[pos].shape[1]: raise ValueError(f'file: has {w[pos].shape[1]} positions, which is no square grid; takes a checkpoint trained on square images')
+    return dict(img_size=(side * patch[0], side * patch[1]), patch_size=tuple(patch), in_chans=chans, embed_dim=width, depth=_count(w, 'blocks'), num_heads=heads,
+                class_token=bool(cls), init_values=1e-4 if 'blocks.0.ls1.gamma' in w else None)
+
+def _vit_name(kw):
+    "timm's name for a width and patch, if it has one; its settings are given beside it in any case."
+    size = {192: 'tiny', 384: 'small', 768: 'base', 1024: 'large', 1280: 'huge'}.get(kw['embed_dim'], 'base')
+    name = f'vit_{size}_patch{kw["patch_size"][0]}_224'
+    return name if timm.is_model(name) else 'vit_base_patch16_224'
+
+def _is_sincos(table, dim):
+    "Whether a table (1, 1 + N, dim) is the original MAE's fixed one."
+    side = round((table.shape[1] - 1)**.5)
+    return torch.allclose(table[0, 1:], sincos_positions(grid_positions((side, side)).T, dim), atol=1e-4) and not table[0, 0].any()
+
+# %% ../nbs/07_hub.ipynb #8bb826ea
+def from_mae(
+    file:str|Path,               # .pth, .pt, .ckpt or .safetensors
+    img_size:int|tuple[int, int]|None=None,  # image size wanted: position tables are interpolated; None keeps the one trained with
+    num_heads:int|None=None,     # of the encoder; None: as the published models of that width
+    decoder_heads:int|None=None, # of the decoder; None: the published models' 16
+    norm_targets:bool|None=None, # whether it was trained on normalised pixels; None: as settings in the file say, else no
+) -> MaskedAutoencoder|VisionTransformer:  # in evaluation mode; the encoder alone, as timm's model, where the file has no decoder
+    "Load a checkpoint of the original MAE. Raises FileNotFoundError or ValueError that name what is missing or of another kind."
+    w, args = _strip(_read_tensors(file), file)
+    kw, sincos = _vit_kw(w, num_heads), _is_sincos(w['pos_embed'], w['pos_embed'].shape[2])
+    norm_targets = args.get('norm_pix_loss', False) if norm_targets is None else norm_targets
+    return _assembled(w, kw, sincos, decoder_heads or 16, norm_targets, img_size, file)
+
+def _assembled(w, kw, sincos, decoder_heads, norm_targets, img_size, file, act=None):
+    "The model for weights under the original's names."
+    if 'mask_token' not in w:
+        classes = len(w['head.weight']) if 'head.weight' in w else 0
+        model = timm.create_model(_vit_name(kw), num_classes=classes, global_pool='avg' if 'fc_norm.weight' in w else 'token', **kw)
+        _load_exactly(model, w, file)
+    else: model = _mae_of(w, kw, sincos, decoder_heads, norm_targets, file, act)
+    if img_size is not None: model.set_input_size(to_2tuple(img_size))
+    return model.eval()
+
+_DECODER = {'decoder_embed': 'decoder.embed', 'mask_token': 'decoder.mask_token', 'decoder_blocks': 'decoder.blocks', 'decoder_norm': 'decoder.head.1',
+            'decoder_pred': 'decoder.head.2'}
+
+def _mae_of(w, kw, sincos, decoder_heads, norm_targets, file, act):
+    dim, table = w['mask_token'].shape[-1], w.pop('decoder_pos_embed')
+    fixed = _is_sincos(table, dim)
+    scale = 1e-4 if 'decoder_blocks.0.ls1.gamma' in w else None
+    model = MaskedAutoencoder(_vit_name(kw), kw, decoder_dim=dim, decoder_heads=decoder_heads, decoder_depth=_count(w, 'decoder_blocks'),
+                              decoder_kw=dict(init_values=scale, act=act), norm_targets=norm_targets, encoder_pos='sincos2d' if sincos else 'learned',
+                              decoder_pos='sincos' if fixed else 'learned')
+    new = _renamed(w, _DECODER) | ({} if fixed else {'decoder.added.table': table[0]})
+    new['decoder.mask_token'] = new['decoder.mask_token'].flatten()
+    return _load_exactly(model, new | {f'encoder.{k}': v for k, v in w.items()}, file)
+
+# %% ../nbs/07_hub.ipynb #5bc01e62
+def _read_msgpack(file):
+    "Nested dictionary of tensors, as Flax serialises it."
+    try: import msgpack
+    except ImportError as e: raise ImportError('msgpack: is not installed; takes pip install romae_nb[flax]') from e
+    def array(code, data):
+        if code not in (1, 3): raise ValueError(f'file: {file} holds an object of kind {code}; takes arrays and numbers')
+        shape, dtype, raw = msgpack.unpackb(data, raw=False)
+        if dtype == 'bfloat16': return torch.frombuffer(bytearray(raw), dtype=torch.bfloat16).view(shape).float()
+        return torch.from_numpy(np.frombuffer(raw, dtype).reshape(shape).copy())
+    try: return msgpack.unpackb(Path(file).read_bytes(), ext_hook=array, raw=False, strict_map_key=False)
+    except (msgpack.exceptions.UnpackException, msgpack.exceptions.ExtraData, UnicodeDecodeError) as e:
+        raise ValueError(f'file: {file} is truncated or no Flax checkpoint ({e!r}); takes a .msgpack file of MaskedAutoencoder-Jax') from e
+
+def _flax_sincos(side, dim):
+    "The fixed table of that code: column, then row, sine before cosine; frequencies from 1 to 1/10000, both ends included."
+    at = torch.outer(torch.arange(side).float(), 1 / 10000**torch.linspace(0, 1, dim // 4))
+    x, y = at[None].expand(side, -1, -1), at[:, None].expand(-1, side, -1)
+    return torch.cat([x.sin(), x.cos(), y.sin(), y.cos()], 2).flatten(0, 1)
+
+def _flax_block(b, name):
+    "One layer under the original MAE's names."
+    qkv = [b['attn'][f'w{c}'] for c in 'qkv']
+    out = {'attn.qkv.weight': torch.cat([p['kernel'].flatten(1).T for p in qkv]), 'attn.qkv.bias': torch.cat([p['bias'].flatten() for p in qkv]),
+           'attn.proj.weight': b['attn']['wo']['kernel'].flatten(0, 1).T, 'attn.proj.bias': b['attn']['wo']['bias']}
+    for there, here in (('w1', 'fc1'), ('w2', 'fc2')): out |= {f'mlp.{here}.weight': b['ff'][there]['kernel'].T, f'mlp.{here}.bias': b['ff'][there]['bias']}
+    for n in ('norm1', 'norm2'): out |= {f'{n}.weight': b[n]['scale'], f'{n}.bias': b[n]['bias']}
+    for i in ('1', '2'):
+        if f'scale{i}' in b: out[f'ls{i}.gamma'] = b[f'scale{i}']
+    return {f'{name}.{k}': v for k, v in out.items()}
+
+# %% ../nbs/07_hub.ipynb #e36000ac
+def from_flax(
+    file:str|Path,                          # .msgpack of MaskedAutoencoder-Jax: pre-training or classifier
+    img_size:int|tuple[int, int]|None=None, # image size wanted, see `from_mae`; None keeps the one trained with
+    train_size:int|None=None,               # image size trained with; needed where positions are fixed, which leave no table in the file; None: 224
+    norm_targets:bool=False,                # whether it was trained on normalised pixels (`--norm-pix-loss`); that code's variance is the biased one
+) -> MaskedAutoencoder|VisionTransformer:   # in evaluation mode; without a decoder in the file timm's own model
+    "Load a checkpoint of MaskedAutoencoder-Jax. Raises ValueError for what is none, ImportError without msgpack."
+    p = _read_msgpack(file)
+    try: w, heads, decoder_heads = _flax_weights(p, train_size or 224)
+    except (KeyError, TypeError) as e: raise ValueError(f'file: {file} is no checkpoint of MaskedAutoencoder-Jax ({e!r})') from e
+    kw = _vit_kw(w, heads) | dict(act_layer='gelu_tanh')
+    return _assembled(w, kw, 'wpe' not in p['model']['embed'], decoder_heads, 'biased' if norm_targets else False, img_size, file,
+                      act='gelu_tanh')
+
+def _flax_weights(p, size):
+    "Weights under the original MAE's names, and numbers of heads."
+    m, e = p['model'], p['model']['embed']
+    kernel = e['wte']['kernel']
+    side, dim = size // kernel.shape[0], kernel.shape[3]
+    table = e['wpe'].flatten(0, 1) if 'wpe' in e else _flax_sincos(side, dim)
+    w = {_PATCH: kernel.permute(3, 2, 0, 1), 'patch_embed.proj.bias': e['wte']['bias'], 'norm.weight': m['norm']['scale'], 'norm.bias': m['norm']['bias'],
+         'pos_embed': F.pad(table, (0, 0, int('cls_token' in e), 0))[None]}
+    if 'cls_token' in e: w['cls_token'] = e['cls_token']
+    for k in m: w |= _flax_block(m[k], f'blocks.{k[6:]}') if k.startswith('layer_') else {}
+    heads = m['layer_0']['attn']['wq']['kernel'].shape[1]
+    if 'head' in m: w |= _flax_linear(m['head'].get('Dense_0', m['head']), 'head')
+    if 'decoder_model' not in p: return w, heads, None
+    d, mask = p['decoder_model'], p['image_mask_embedding']
+    w |= {'mask_token': mask, 'decoder_norm.weight': d['dec_norm']['scale'], 'decoder_norm.bias': d['dec_norm']['bias'],
+          'decoder_pos_embed': F.pad(_flax_sincos(round(len(table)**.5), mask.shape[-1]), (0, 0, 1, 0))[None]}
+    w |= _flax_linear(p['decoder_proj'], 'decoder_embed') | _flax_linear(p['decoder_image_output'], 'decoder_pred')
+    for k in d: w |= _flax_block(d[k], f'decoder_blocks.{k[10:]}') if k.startswith('dec_layer_') else {}
+    return w, heads, d['dec_layer_0']['attn']['wq']['kernel'].shape[1]
+
+def _flax_linear(p, name): return {f'{name}.weight': p['kernel'].T, f'{name}.bias': p['bias']}

@@ -161,7 +161,7 @@ class RoMAE(nn.Module):
         if pos_encoding == 'learned' and max_tokens is None: max_tokens = image_tokens(img_size, cut)
         self.cfg = EncoderConfig(
             embed_dim, num_heads, depth, mlp_dim, mlp_ratio, norm_eps, drop_path_rate, proj_drop_rate, attn_drop_rate, attn_proj_drop_rate,
-            pos_drop_rate, n_pos_dims, p, base, pos_encoding, max_tokens, init_values, factor_axis)
+            pos_drop_rate, n_pos_dims, p, base, pos_encoding, max_tokens, init_values, factor_axis=factor_axis)
         self.num_classes, self.in_chans, self.img_size = num_classes, in_chans, to_2tuple(img_size)
         self.num_features = self.head_hidden_size = self.embed_dim = embed_dim
         self.num_prefix_tokens, self.n_pos_dims, self.grad_checkpointing = int(class_token), n_pos_dims, False

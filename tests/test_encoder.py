@@ -13,7 +13,7 @@ from romae_nb.tubelets import Ragged
 def test_config_refuses():
     for kw, match in [(dict(pos_encoding='learnt'), "pos_encoding: got 'learnt'; takes 'rope'"), (dict(pos_encoding='learned'), 'max_tokens: got None'),
                       (dict(pos_encoding='sincos', d_model=8, nhead=1, n_pos_dims=5), 'head_dim: got 8 for n_dims=5'), (dict(init_values=0.), 'init_values: got 0.0'),
-                      (dict(factor_axis=0), 'factor_axis: got 0 for n_pos_dims=1'), (dict(factor_axis=2, n_pos_dims=2), 'factor_axis: got 2 for n_pos_dims=2'),
+                      (dict(act='sin'), "act: got 'sin'"), (dict(factor_axis=0), 'factor_axis: got 0 for n_pos_dims=1'), (dict(factor_axis=2, n_pos_dims=2), 'factor_axis: got 2 for n_pos_dims=2'),
                       (dict(nhead=0), 'nhead: got 0'),
                       (dict(depth=0), 'depth: got 0'), (dict(dim_feedforward=0), 'dim_feedforward: got a width of 0'),
                       (dict(d_model=25, nhead=1, pos_encoding='absolute'), 'd_model: got 25; takes an even'),

@@ -186,3 +186,72 @@ def test_reference_folders_are_checked(tmp_path):
     del config['tubelet_size']
     (tmp_path/'wide'/'model_config.json').write_text(json.dumps(config))
     with pytest.raises(ValueError, match="'tubelet_size' is not there"): from_reference(tmp_path/'wide')
+
+
+# %% f1e8febb
+MAES = REFERENCE.parent/'mae_reference'
+
+@pytest.mark.parametrize('name', ['mae_plain', 'mae_norm_compiled'])
+def test_original_mae_numbers(name, tmp_path):
+    model = from_mae(MAES/name/'checkpoint.pth', num_heads=4, decoder_heads=2, norm_targets=None if name == 'mae_plain' else True)
+    c = load_file(MAES/name/'case.safetensors')
+    for m in (model, load(save(model, tmp_path))):
+        with torch.no_grad(): pred = m(c['images'], mask=c['mask'])
+        want = c['pred'] * c['mask'][..., None]
+        assert off(pred, want) < 1e-5 and off(m.loss(pred, c['images'], mask=c['mask']), c['loss'][0]) < 1e-5
+    assert not model.encoder.pos_embed.requires_grad and model.decoder.cfg.pos_encoding == 'sincos'
+
+
+# %% 63e67853
+def test_original_mae_in_other_forms(tmp_path):
+    saved = torch.load(MAES/'mae_norm_compiled'/'checkpoint.pth', weights_only=True)['state_dict']
+    w = {k.removeprefix('model._orig_mod.'): v for k, v in saved.items()}
+    alone = {k: v for k, v in w.items() if not k.startswith(('decoder', 'mask_token'))}
+    torch.save({'model': alone}, tmp_path/'encoder.pth')
+    vit = from_mae(tmp_path/'encoder.pth', num_heads=4)              # published without a decoder: timm's own model
+    assert type(vit) is type(timm.create_model('vit_tiny_patch16_224', depth=1)) and vit.patch_embed.proj.weight.equal(w['patch_embed.proj.weight'])
+    wide = from_mae(MAES/'mae_plain'/'checkpoint.pth', (48, 32), num_heads=4, decoder_heads=2)
+    x = torch.randn(1, 3, 48, 32)
+    assert wide(x, mask=wide.draw_mask(x)).shape == (1, 24, 192) and to_timm(wide, 3)(x).shape == (1, 3)
+    torch.save({'model': w | {'decoder_pos_embed': torch.randn_like(w['decoder_pos_embed'])}}, tmp_path/'learned.pth')
+    learned = from_mae(tmp_path/'learned.pth', (48, 32), num_heads=4, decoder_heads=2)
+    assert learned.decoder.added.table.shape == (25, 16) and learned(torch.randn(1, 5, 48, 32), mask=torch.ones(1, 24, dtype=torch.bool)).shape == (1, 24, 320)
+
+
+# %% 1df8437d
+def test_foreign_files_are_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match='nowhere.pth is not there'): from_mae(tmp_path/'nowhere.pth')
+    torch.save({'model': {'a': torch.zeros(1)}}, tmp_path/'other.pth')
+    with pytest.raises(ValueError, match='other.pth has no patch_embed.proj.weight, but a'): from_mae(tmp_path/'other.pth')
+    class Evil:
+        def __reduce__(self): return os.mkdir, (str(tmp_path/'evil'),)
+    torch.save({'model': Evil()}, tmp_path/'evil.pth')
+    with pytest.raises(ValueError, match='evil.pth is truncated, or holds more than tensors'): from_mae(tmp_path/'evil.pth')
+    assert not (tmp_path/'evil').exists()
+    (tmp_path/'cut.pth').write_bytes((MAES/'mae_plain'/'checkpoint.pth').read_bytes()[:9000])
+    with pytest.raises(ValueError, match='cut.pth is truncated'): from_mae(tmp_path/'cut.pth')
+    with pytest.raises(ValueError, match='num_heads: got None for a width of 24'): from_mae(MAES/'mae_plain'/'checkpoint.pth')
+
+
+# %% 509ee9be
+@pytest.mark.parametrize('name', ['flax_learned', 'flax_sincos'])
+def test_flax_numbers(name, tmp_path):
+    model = from_flax(MAES/name/'checkpoint.msgpack', train_size=32, norm_targets=name == 'flax_sincos')
+    c = load_file(MAES/name/'case.safetensors')
+    for m in (model, load(save(model, tmp_path))):
+        with torch.no_grad(): pred = m(c['images'], mask=c['mask'])
+        assert off(pred, c['pred'] * c['mask'][..., None]) < 1e-5 and off(m.loss(pred, c['images'], mask=c['mask']), c['loss'][0]) < 1e-5
+    clf, x = to_timm(model, 4), c['images']
+    same = timm.create_model('vit_base_patch16_224', img_size=32, patch_size=8, embed_dim=24, depth=2, num_heads=4, num_classes=4,
+                             init_values=1e-4 if name == 'flax_sincos' else None, act_layer='gelu_tanh')
+    same.load_state_dict(clf.state_dict())
+    assert same.eval().forward_features(x).equal(model.encoder.forward_features(x))
+
+
+# %% a64beea2
+def test_flax_files_are_named(tmp_path):
+    import msgpack
+    (tmp_path/'cut.msgpack').write_bytes((MAES/'flax_learned'/'checkpoint.msgpack').read_bytes()[:5000])
+    with pytest.raises(ValueError, match='cut.msgpack is truncated or no Flax checkpoint'): from_flax(tmp_path/'cut.msgpack')
+    (tmp_path/'other.msgpack').write_bytes(msgpack.packb({'params': 1}))
+    with pytest.raises(ValueError, match="other.msgpack is no checkpoint of MaskedAutoencoder-Jax.*'model'"): from_flax(tmp_path/'other.msgpack')
