@@ -101,6 +101,10 @@ class MaskedAutoencoder(nn.Module):
     @property
     def has_cls(self): return self.encoder.num_prefix_tokens > 0     # whether a row may be hidden whole
 
+    @property
+    def norm_targets(self): return self.scoring.norm_targets         # whether targets are normalised token by token
+    def target_stats(self, tokens): return self.scoring.stats(tokens)
+
     def set_grad_checkpointing(self, enable=True):
         "Recompute blocks in backward, in encoder and decoder."
         self.encoder.set_grad_checkpointing(enable)

@@ -631,7 +631,7 @@ def plot_reconstruction(
     batch = as_batch(batch)
     samples = reconstruct(mae, batch, n, mask, generator)
     kind = _kind(kind, batch.values, samples)
-    size = tuple(mae.encoder.tubelet_size)
+    size = tuple(mae.cut.size)
     channels = samples[0].kept.shape[1] // math.prod(size)
     if channel is not None and not 0 <= channel < channels: raise ValueError(f'channel: got {channel}; takes 0 to {channels - 1}')
     if kind == 'series': return _draw_series(samples, size, channels, channel, axis_names, figsize)

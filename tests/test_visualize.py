@@ -243,7 +243,7 @@ def test_many_samples_in_two_blocks():
 def test_normalised_targets_come_back():
     class Oracle(MaskedAutoencoder):
         def forward(self, values, positions=None, pad_mask=None, mask=None):
-            x = patchify(values, self.encoder.tubelet_size)
+            x = patchify(values, self.cut.size)
             return ((x - x.mean(-1, keepdim=True)) / (x.var(-1, keepdim=True) + 1e-6).sqrt()).masked_fill(~mask[..., None], 0)
 
     enc = RoMAE(tubelet_size=(2, 4, 4), in_chans=3, num_classes=0, embed_dim=24, depth=1, num_heads=2, n_pos_dims=3)
