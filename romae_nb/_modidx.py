@@ -285,6 +285,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                               'romae_nb.hub.from_reference': ('hub.html#from_reference', 'romae_nb/hub.py'),
                               'romae_nb.hub.load': ('hub.html#load', 'romae_nb/hub.py'),
                               'romae_nb.hub.model_args': ('hub.html#model_args', 'romae_nb/hub.py'),
+                              'romae_nb.hub.model_card': ('hub.html#model_card', 'romae_nb/hub.py'),
                               'romae_nb.hub.reuse_rows': ('hub.html#reuse_rows', 'romae_nb/hub.py'),
                               'romae_nb.hub.romae_args': ('hub.html#romae_args', 'romae_nb/hub.py'),
                               'romae_nb.hub.save': ('hub.html#save', 'romae_nb/hub.py'),

@@ -36,6 +36,16 @@ def test_classifier_round_trip(tmp_path, made_by):
     assert timm.create_model(f'local-dir:{tmp_path}').eval()(v, p).equal(m(v, p))
 
 
+# %% 512de6c5
+def test_cards_say_what_the_model_is(tmp_path):
+    save(a_mae(), tmp_path/'mae', notes='Trained on sines.')
+    card = (tmp_path/'mae'/'README.md').read_text()
+    for part in ('| kind | masked autoencoder |', '| hidden | 75% |', '1 x 1 x 1 (steps, rows, columns), 2 channels', 'Trained on sines.', "load('folder')"): assert part in card
+    save(timm.create_model('vit_tiny_patch16_224', depth=1, num_classes=3), tmp_path/'vit')
+    assert '| kind | classifier, 3 classes |' in (tmp_path/'vit'/'README.md').read_text()
+    for line in card.split('```python')[1].split('```')[0].strip().splitlines(): compile(line, 'card', 'exec')
+
+
 # %% 2bcbad14
 def test_broken_folders_are_named(tmp_path):
     save(a_mae(), tmp_path/'good')
@@ -63,7 +73,7 @@ def test_a_failed_write_leaves_the_old_one(tmp_path, monkeypatch):
     monkeypatch.setattr('romae_nb.hub._write_json', lambda *a: 1 / 0)
     with pytest.raises(ZeroDivisionError): save(second, tmp_path)
     assert load(tmp_path).decoder.mask_token.equal(first.decoder.mask_token) and load(tmp_path).encoder.embed.proj.weight.equal(first.encoder.embed.proj.weight)
-    assert sorted(f.name for f in tmp_path.iterdir()) == ['config.json', 'model.safetensors']
+    assert sorted(f.name for f in tmp_path.iterdir()) == ['README.md', 'config.json', 'model.safetensors']
 
 
 # %% a6863b68
