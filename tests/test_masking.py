@@ -4,8 +4,10 @@ from romae_nb.masking import *
 
 
 # %% 87adcea2
-import math, pytest, torch
+import json, math, pickle, pytest, torch
 from hypothesis import given, settings, strategies as st
+from scipy import ndimage
+from romae_nb.positions import grid_positions
 from romae_nb.tubelets import Ragged
 
 
@@ -15,30 +17,43 @@ from romae_nb.tubelets import Ragged
 def test_counts(n, ratio):
     want = max(min(math.ceil(ratio * n), n - 1), 0)
     assert hidden_count(n, ratio) == want == hidden_count(torch.tensor([n]), ratio).item()
+    assert hidden_count(torch.tensor([n]), torch.tensor([ratio], dtype=torch.float64)).item() == want
 
 
 # %% 04bd4fea
 def test_bad_ratio():
-    for r in (-.1, 1.01, math.nan):
+    for r in (-.1, 1.01, math.nan, 'half'):
         with pytest.raises(ValueError, match='ratio: got'): hidden_count(10, r)
+    n = torch.tensor([3, 4])
+    for r in (torch.tensor([.1, 1.1]), torch.tensor([.5, math.nan]), torch.tensor([.5]), torch.tensor([0, 1])):
+        with pytest.raises(ValueError, match='ratio: got'): hidden_count(n, r)
+    with pytest.raises(ValueError, match='takes floating point of shape a number'): hidden_count(3, torch.tensor(.5))
 
 
 # %% 06274e73
 lengths_of_rows = st.lists(st.integers(0, 12), min_size=1, max_size=6)
+gen = lambda seed=0: torch.Generator().manual_seed(seed)
+
+def layouts(lengths, dims=2, seed=0, spread=4):
+    "Rows of tokens at whole coordinates with many ties, as (valid, positions) padded in the middle with NaN, and ragged."
+    g = gen(seed)
+    valid = torch.zeros(len(lengths), max(lengths) + 2, dtype=torch.bool)
+    for i, n in enumerate(lengths): valid[i, torch.randperm(valid.shape[1], generator=g)[:n]] = True
+    pos = torch.randint(0, spread, (len(lengths), dims, valid.shape[1]), generator=g).double()
+    rows = Ragged.from_padded(pos.transpose(1, 2), ~valid)
+    return valid, torch.where(valid[:, None], pos, math.nan), rows
 
 
 # %% a3b0893a
 @given(lengths_of_rows, st.floats(0, 1), st.integers(0, 99))
 @settings(max_examples=60, deadline=None)
 def test_random_hides_exactly(lengths, ratio, seed):
-    valid = torch.arange(max(lengths) + 1) < torch.tensor(lengths)[:, None]
-    rows = Ragged.from_rows([torch.zeros(n) for n in lengths])
-    gen = lambda: torch.Generator().manual_seed(seed)
-    mask, ragged = random_mask(valid, ratio, gen()), random_mask(rows, ratio, gen())
+    valid, _, rows = layouts(lengths, seed=seed)
+    mask, ragged = random_mask(valid, ratio, gen(seed)), random_mask(rows, ratio, gen(seed))
     want = [hidden_count(n, ratio) for n in lengths]
     assert mask.sum(1).tolist() == want and not (mask & ~valid).any()
     assert [r.sum().item() for r in ragged.rows()] == want
-    assert mask.equal(random_mask(valid, ratio, gen())) and ragged.data.equal(random_mask(rows, ratio, gen()).data)
+    assert mask.equal(random_mask(valid, ratio, gen(seed))) and ragged.data.equal(random_mask(rows, ratio, gen(seed)).data)
 
 
 # %% 627e1856
@@ -55,3 +70,189 @@ def test_random_is_uniform():
 def test_random_refuses():
     with pytest.raises(ValueError, match='valid: got type torch.float32'): random_mask(torch.ones(2, 3))
     with pytest.raises(ValueError, match='valid: got shape'): random_mask(torch.ones(2, 3, 4).bool())
+    with pytest.raises(ValueError, match='valid: got a list'): random_mask([True])
+
+
+# %% 41885414
+def test_random_is_what_a_loop_does():
+    import romae_nb.masking as m
+    valid, _, _ = layouts([7, 1, 0, 12, 5], seed=3)
+    rows = m._rows_of(valid)
+    order = m._shuffle(rows, gen(5), ~rows.real).tolist()
+    want = torch.zeros_like(valid)
+    for b in range(len(valid)):
+        mine = [s for s in order if s // valid.shape[1] == b and valid.view(-1)[s]]
+        for s in mine[:hidden_count(len(mine), .6)]: want.view(-1)[s] = True
+    assert random_mask(valid, .6, gen(5)).equal(want)
+
+
+# %% 0881b3e3
+def test_blocks_are_in_one_piece():
+    pos = grid_positions((9, 11)).expand(40, 2, 99)
+    for ratio in (.1, .37, .75):
+        for fn in (BlockMask(), BlockMask(round=True)):
+            mask = fn(torch.ones(40, 99, dtype=torch.bool), ratio, gen(), pos)
+            assert all(ndimage.label(m.view(9, 11).numpy())[1] == 1 for m in mask)
+
+
+# %% 679017c1
+def test_blocks_hide_the_nearest():
+    pos = torch.rand(30, 2, 50, generator=gen())
+    mask = BlockMask(round=True)(torch.ones(30, 50, dtype=torch.bool), .4, gen(), pos)
+    for p, m in zip(pos, mask):
+        far = (p[:, :, None] - p[:, None]).norm(dim=0)                   # to each token as a possible centre
+        assert any(far[c][m].max() < far[c][~m].min() for c in m.nonzero()[:, 0])
+    wide = BlockMask(axes=(1,), units=(2.,))(torch.ones(30, 50, dtype=torch.bool), .4, gen(), pos)
+    for p, m in zip(pos, wide): assert p[1][m].argsort().numel() == 20 and ((p[1] >= p[1][m].min()) & (p[1] <= p[1][m].max())).sum() == 20
+
+
+# %% d4bc5be6
+def groups_of(row, axes):  # the tokens of one row, gathered by their coordinates
+    out = {}
+    for i, x in enumerate(row[:, axes].tolist()): out.setdefault(tuple(x), []).append(i)
+    return list(out.values())
+
+@given(lengths_of_rows, st.floats(0, 1), st.integers(0, 99), st.sampled_from([(TubeMask(1), [0, 2]), (ChannelMask(-1), [2])]))
+@settings(max_examples=60, deadline=None)
+def test_groups_are_whole(lengths, ratio, seed, case):
+    fn, axes = case
+    valid, pos, rows = layouts(lengths, 3, seed, spread=3)
+    dense, ragged = fn(valid, ratio, gen(seed), pos), fn(rows, ratio, gen(seed), rows)
+    assert not (dense & ~valid).any()
+    for got in (Ragged.from_padded(dense, ~valid).rows(), ragged.rows()):
+        for x, m in zip(rows.rows(), got):
+            groups = groups_of(x, axes)
+            hidden = [g for g in groups if m[g].any()]
+            k, n = hidden_count(len(x), ratio), len(x)
+            assert all(m[g].all() for g in hidden) and len(hidden) < max(len(groups), 1)
+            assert m.sum() >= k or len(hidden) == len(groups) - 1              # reached, or one group is left
+            assert not hidden or m.sum() - max(map(len, hidden)) < k           # and not by a group too many
+    cut = replace(fn, whole=False)(valid, ratio, gen(seed), pos)
+    assert cut.sum(1).tolist() == [hidden_count(n, ratio) for n in lengths]
+    for x, m in zip(rows.rows(), Ragged.from_padded(cut, ~valid).rows()):
+        assert sum(0 < m[g].sum() < len(g) for g in groups_of(x, axes)) <= 1
+
+
+# %% 6fb91862
+def test_channels_of_one_size_are_counted():
+    pos = grid_positions((13, 4)).expand(300, 2, 52)
+    mask = ChannelMask(0)(torch.ones(300, 52, dtype=torch.bool), .6, gen(), pos).view(300, 13, 4)
+    assert (mask.all(2).sum(1) == hidden_count(13, .6)).all() and mask.any(2).equal(mask.all(2))
+    assert (mask[..., 0].float().mean(0) - 8 / 13).abs().max() < 4 * math.sqrt(8 / 13 * 5 / 13 / 300)
+
+
+# %% a0f3e8d2
+@given(lengths_of_rows, st.floats(0, 1), st.integers(0, 99), st.booleans())
+@settings(max_examples=40, deadline=None)
+def test_the_suffix_is_last(lengths, ratio, seed, whole):
+    valid, pos, rows = layouts(lengths, 2, seed)
+    for m, x in zip(Ragged.from_padded(SuffixMask(1, whole)(valid, ratio, gen(seed), pos), ~valid).rows(), rows.rows()):
+        if not whole: assert m.sum() == hidden_count(len(x), ratio)
+        if m.any(): assert x[m, 1].min() >= x[~m, 1].max() if not whole else x[m, 1].min() > x[~m, 1].max()
+
+
+# %% f253b2e0
+def runs(m):  # lengths of the runs of True
+    out = [0]
+    for x in m.tolist(): out = [*out[:-1], out[-1] + 1] if x else out if not out[-1] else [*out, 0]
+    return [r for r in out if r]
+
+def test_runs_are_geometric():
+    g, n, mean = gen(4), 2000, 4.
+    t = torch.rand(50, 1, n, generator=g)
+    mask = SpanMask(mean)(torch.ones(50, n, dtype=torch.bool), .4, g, t).gather(1, t[:, 0].argsort(1))
+    found = torch.tensor([r for m in mask for r in runs(m)]).float()
+    assert mask.sum(1).eq(800).all() and abs(found.mean() - mean) < 4 * math.sqrt(mean * (mean - 1) / len(found))
+    for k in range(1, 9):
+        p = (1 - 1 / mean)**(k - 1) / mean
+        assert abs((found == k).float().mean() - p) < 4.5 * math.sqrt(p * (1 - p) / len(found))
+
+@given(st.integers(1, 30), st.floats(0, 1), st.floats(1, 6), st.integers(0, 99))
+@settings(max_examples=60, deadline=None)
+def test_spans_are_cut_as_few_as_wanted(n, ratio, mean, seed):
+    t = torch.randperm(n, generator=gen(seed)).float().expand(3, 1, n)
+    mask = SpanMask(mean)(torch.ones(3, n, dtype=torch.bool), ratio, gen(seed), t).gather(1, t[:, 0].argsort(1))
+    k = hidden_count(n, ratio)
+    assert mask.sum(1).eq(k).all()
+    if mean == 1: assert all(len(runs(m)) == min(k, n - k + 1) for m in mask)
+
+
+# %% 47304325
+def test_specs_round_trip():
+    fns = [RandomMask(), BlockMask(), BlockMask((-2, -1), 3, 2., (1., 4.), True), TubeMask(1), ChannelMask(2, whole=False), SuffixMask(whole=True),
+           SpanMask(4.5, 1, (0,)), OneOfMask((RandomMask(), UnionMask(('tube', 'random'), (1, 3))), (0, 1))]
+    for fn in fns:
+        back = make_mask(json.loads(json.dumps(mask_spec(fn))))
+        assert back == fn == pickle.loads(pickle.dumps(fn)) == eval(repr(fn)) and hash(back) == hash(fn)
+    own = lambda valid, ratio, generator=None, positions=None: valid
+    assert mask_spec(random_mask) == 'random' and mask_spec(own) is None and make_mask(own) is own and BlockMask() != BlockMask(n_blocks=2)
+
+
+# %% 30f84989
+def test_masks_refuse():
+    for bad, match in ((dict(kind='blok'), "did you mean 'block'"), ('rndom', "mask kind: got 'rndom'; takes random, block"), (dict(kind='span', mean=2), "mean_length"),
+                       ({}, 'mask kind: got None'), ('union', 'parts: got none'), (dict(kind='tube', whole=1), 'whole: got 1'), (dict(kind='block', axes=[]), 'axes: got'),
+                       (dict(kind='block', n_blocks=0), 'n_blocks: got 0'), (dict(kind='span', mean_length=.5), 'mean_length: got 0.5; takes a number of at least 1'),
+                       (dict(kind='one_of', parts=['random'], weights=[1, 2]), 'weights: got'), (dict(kind='union', parts=['random'], shares=[0]), 'not all 0')):
+        with pytest.raises(ValueError, match=match): make_mask(bad)
+    with pytest.raises(TypeError, match='mask: got a int'): make_mask(3)
+    with pytest.raises(TypeError, match='fn: got a str'): mask_spec('random')
+    with pytest.raises(TypeError, match='parts: got <function'): UnionMask((random_mask,))
+
+    valid, pos, rows = layouts([3, 4])
+    with pytest.raises(ValueError, match='positions: got None; BlockMask takes'): BlockMask()(valid)
+    with pytest.raises(ValueError, match=r'positions: got shape .*takes \(B, D, N\)'): BlockMask()(valid, positions=pos[:1])
+    with pytest.raises(ValueError, match='positions: got a Tensor beside a Ragged'): BlockMask()(rows, positions=pos)
+    with pytest.raises(ValueError, match='positions: got a Ragged beside a Tensor'): BlockMask()(valid, positions=rows)
+    with pytest.raises(ValueError, match='takes 2 rows'): BlockMask()(rows, positions=Ragged.from_rows([torch.zeros(7, 2)]))
+    with pytest.raises(ValueError, match='axis: got 2 for positions of 2 axes; takes -2 to 1'): SuffixMask(2)(valid, positions=pos)
+    with pytest.raises(ValueError, match='units: got 1 for 2 axes'): BlockMask(units=(1.,))(valid, positions=pos)
+    with pytest.raises(ValueError, match='TubeMask takes two or more'): TubeMask()(valid, positions=pos[:, :1])
+    with pytest.raises(NotImplementedError, match='Mask says not'): Mask()(valid, positions=pos)
+
+
+# %% c9ec7082
+exact_kinds = [RandomMask(), BlockMask(), BlockMask((0,), 3, 2., round=True), TubeMask(0, whole=False), ChannelMask(whole=False), SuffixMask(1), SpanMask(), SpanMask(2., 1, (0,)),
+               UnionMask((TubeMask(0), BlockMask(), RandomMask()), (2, 1, 1)), UnionMask(('random', 'channel')), OneOfMask((SpanMask(), RandomMask(), UnionMask(('suffix', 'span')))),
+               OneOfMask(('random', 'suffix'), (0, 1))]
+
+@given(lengths_of_rows, st.data(), st.sampled_from(exact_kinds), st.integers(0, 99))
+@settings(max_examples=200, deadline=None)
+def test_all_kinds_hide_exactly(lengths, data, fn, seed):
+    valid, pos, rows = layouts(lengths, 2, seed)
+    ratios = data.draw(st.lists(st.floats(0, 1), min_size=len(lengths), max_size=len(lengths)))
+    ratio = torch.tensor(ratios, dtype=torch.float64)
+    mask, ragged = fn(valid, ratio, gen(seed), pos), fn(rows.like(rows.data[:, 0]), ratio, gen(seed), rows)
+    want = [hidden_count(n, r) for n, r in zip(lengths, ratios)]
+    assert mask.sum(1).tolist() == want and not (mask & ~valid).any()
+    assert [m.sum().item() for m in ragged.rows()] == want
+    other = torch.where(valid[:, None], pos, 1e9)
+    assert mask.equal(fn(valid, ratio, gen(seed), other)) and ragged.data.equal(fn(rows, ratio, gen(seed), rows).data)
+
+
+# %% 480d163a
+@pytest.mark.parametrize('fn', [RandomMask(), BlockMask(), BlockMask(n_blocks=2, aspect=2.), SpanMask(2., 1), ChannelMask(0), UnionMask(('channel', 'block'))], ids=str)
+def test_layout_and_token_order_do_not_matter(fn):
+    n, pos = 3000, torch.tensor([[0, 0, 0, 1, 1, 2, 2, 2.], [0, 1, 3, 0, 2, 1, 4, 5]])
+    mix = torch.tensor([5, 2, 7, 0, 3, 6, 1, 4])
+    valid = torch.ones(n, 8, dtype=torch.bool)
+    a = fn(valid, .4, gen(1), pos.expand(n, 2, 8)).float().mean(0)
+    b = fn(valid, .4, gen(2), pos[:, mix].expand(n, 2, 8)).float().mean(0)[mix.argsort()]
+    rows = Ragged.from_padded(pos.T.expand(n, 8, 2), ~valid)
+    c = fn(rows, .4, gen(3), rows).data.view(n, 8).float().mean(0)
+    bound = 5 * math.sqrt(2 * .25 / n)
+    assert (a - b).abs().max() < bound and (a - c).abs().max() < bound
+
+
+# %% 0d4341e5
+def test_choices_and_edges():
+    valid = torch.ones(4000, 6, dtype=torch.bool); pos = torch.arange(6.).expand(4000, 1, 6)
+    last = torch.tensor([0, 0, 0, 1, 1, 1]).bool()
+    mask = OneOfMask((SuffixMask(), SpanMask(100.)), (3, 1))(valid, .5, gen(), pos)
+    rate = (mask == last).all(1).float().mean().item()                   # the suffix, or the one span of four that is also last
+    assert abs(rate - (.75 + .25 * (1 / 4))) < .03
+    for fn in exact_kinds:                                               # nothing to draw from
+        assert fn(torch.zeros(2, 0, dtype=torch.bool), .5, gen(), torch.zeros(2, 2, 0)).shape == (2, 0)
+        assert fn(torch.zeros(2, 3, dtype=torch.bool), .5, gen(), torch.zeros(2, 2, 3)).sum() == 0
+        empty = Ragged(torch.zeros(0, 2), torch.zeros(3, dtype=torch.long), 0)
+        assert fn(empty, .5, gen(), empty).shape == (0,)
