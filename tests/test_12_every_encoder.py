@@ -4,9 +4,7 @@
 # %% ed62097e
 import math, pytest, timm, torch
 from hypothesis import given, settings, strategies as st
-from romae_nb.losses import TokenLoss
 from romae_nb.mae import MaskedAutoencoder
-from romae_nb.masking import make_mask, random_mask
 from romae_nb.tubelets import Ragged
 
 
@@ -64,7 +62,7 @@ def samples(name, layout, n=4, seed=1):
 def images(name, phase):
     h, w = (32, 32) if 'padded' not in name else (30, 27)
     y, x, c = torch.meshgrid(torch.arange(h) / 4, torch.arange(w) / 4, torch.arange(3.), indexing='ij')
-    one = wave(x + y + c, phase[:, :, None, None]).movedim(-1, 1)                        # (n, 3, h, w)
+    one = wave(x + y + c, phase[:, :, None, None]).movedim(-1, 1).contiguous()           # (n, 3, h, w)
     return torch.stack([one + .2 * i for i in range(4)], 1) if name.startswith('video') else one
 
 CASES = [(name, layout) for name in ENCODERS for layout in layouts(name)]
@@ -160,3 +158,56 @@ def test_agrees_with_a_plain_oracle(lengths, cls, normalise, p, axes, seed):
     got = torch.cat([r[m] for r, m in zip(pred.rows(), mask.rows())])
     torch.testing.assert_close(got, torch.tensor([t for row in want for t in row], dtype=torch.float64), atol=1e-6, rtol=1e-6)
     assert abs(mae.loss(pred, values, mask=mask).item() - oracle_loss(want, lists[0], lists[2], normalise)) < 1e-6
+
+
+# %% d1be015d
+MASKS = ['random', 'block', 'tube', 'channel', 'suffix', 'span', dict(kind='union', parts=['suffix', 'random']), dict(kind='one_of', parts=['block', 'span'])]
+def kind(m): return m if isinstance(m, str) else m['kind']
+
+
+# %% 582b56d7
+@pytest.mark.parametrize('mask', MASKS, ids=kind)
+@pytest.mark.parametrize('case', CASES, ids=' '.join)
+def test_gradients_determinism_and_hidden_values(case, mask):
+    mae, batch = make(case[0], mask_fn=mask).train(), samples(*case)
+    hidden = hide(mae, batch)
+    loss_of(mae, batch, hidden).backward()
+    dead = [n for n, p in mae.named_parameters() if p.requires_grad and (p.grad is None or not p.grad.any())]
+    assert not dead, dead
+    pred, again = mae.eval()(*batch, mask=hidden), mae(*batch, mask=hidden)
+    assert data(pred).equal(data(again)) and not data(pred)[~data(hidden)].any()
+    assert data(mae(other_hidden_values(mae, batch[0], hidden), *batch[1:], mask=hidden)).equal(data(pred))
+
+def other_hidden_values(mae, values, hidden):
+    if isinstance(values, Ragged): return values.like(torch.where(hidden.data[:, None], torch.full_like(values.data, 9.), values.data))
+    tokens = mae.patches(values)
+    return mae.to_values(torch.where(hidden[..., None], torch.full_like(tokens, 9.), tokens), values) if values.ndim > 3 else values.masked_fill(hidden[..., None], 9.)
+
+
+# %% afcbd4b9
+def mean_loss(mae, batch, hidden):
+    "Loss of predicting the mean of all hidden tokens."
+    target, h = data(mae.patches(batch[0])), data(hidden)
+    if batch[2] is not None: h = h & ~batch[2]
+    missing = mae.missing(batch[0])
+    scored = h[..., None].expand(target.shape) if missing is None else h[..., None] & ~missing
+    mean = (target * scored).flatten(0, -2).sum(0) / scored.flatten(0, -2).sum(0).clamp(min=1)
+    return ((target - mean)**2 * scored).sum() / scored.sum()
+
+def overfit(case, mask, steps=400, lr=3e-3):
+    "Loss after training, as a fraction of the mean's."
+    mae, batch = make(case[0], mask_fn=mask, mask_ratio=.5).train(), samples(*case, n=16)
+    hidden = hide(mae, batch)
+    goal = mean_loss(mae, batch, hidden)
+    opt = torch.optim.AdamW(mae.parameters(), lr, betas=(.9, .95), weight_decay=0.)
+    sched = torch.optim.lr_scheduler.OneCycleLR(opt, lr, steps)
+    for _ in range(steps):
+        loss = loss_of(mae, batch, hidden)
+        if loss < goal / 12: break
+        opt.zero_grad(); loss.backward(); torch.nn.utils.clip_grad_norm_(mae.parameters(), 1.); opt.step(); sched.step()
+    with torch.no_grad(): return (loss_of(mae.eval(), batch, hidden) / goal).item()
+
+TURNS = [(case, MASKS[i % len(MASKS)]) for i, case in enumerate(CASES)]
+
+@pytest.mark.parametrize('case,mask', TURNS, ids=lambda x: ' '.join(x) if isinstance(x, tuple) else kind(x))
+def test_overfits_sixteen_samples(case, mask): assert overfit(case, mask) < .1
