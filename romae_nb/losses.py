@@ -120,8 +120,14 @@ def sums(self:TokenLoss,
     return (_errors(self.kind, pred, target, self.huber_delta) * w).masked_fill(~scored, 0).sum(), (counted * w).sum()
 
 @patch
-def __call__(self:TokenLoss, pred:Tensor, target:Tensor, hidden:Tensor, pad_mask:Tensor|None=None, missing:Tensor|None=None) -> Tensor:
-    "Total over count of `sums`, a scalar; 0 where nothing is hidden."
+def __call__(self:TokenLoss,
+    pred:Tensor,                # as for `sums`
+    target:Tensor,              # likewise
+    hidden:Tensor,              # likewise
+    pad_mask:Tensor|None=None,  # likewise
+    missing:Tensor|None=None,   # likewise
+) -> Tensor:                    # scalar, float32 or better
+    "The mean: total over count of `sums`; 0 where nothing is hidden."
     total, count = self.sums(pred, target, hidden, pad_mask, missing)
     return total / torch.where(count > 0, count, 1)
 
