@@ -92,7 +92,8 @@ def _shuffle(rows, generator, last):
 
 def _first(rows, order, count):
     "The first `count` slots of each row in `order`, (total,) bool. Rows keep their slots in `order`, so places are those of the slots."
-    return torch.empty_like(rows.real).scatter_(0, order, rows.place < count[rows.row])
+    slots = torch.arange(len(order), device=order.device)
+    return torch.empty_like(rows.real).scatter_(0, order, slots < (rows.start + count)[rows.row])
 
 def _choose(rows, among, count, generator):
     "A random `count` of the slots flagged `among` in each row, (total,) bool."

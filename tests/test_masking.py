@@ -5,6 +5,7 @@ from romae_nb.masking import *
 
 # %% 87adcea2
 import json, math, pickle, pytest, torch
+from dataclasses import replace
 from hypothesis import given, settings, strategies as st
 from scipy import ndimage
 from romae_nb.positions import grid_positions
