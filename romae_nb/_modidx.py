@@ -377,6 +377,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                               'romae_nb.mae._check_ratio': ('mae.html#_check_ratio', 'romae_nb/mae.py'),
                               'romae_nb.mae._decoder_kw': ('mae.html#_decoder_kw', 'romae_nb/mae.py'),
                               'romae_nb.mae._make_encoder': ('mae.html#_make_encoder', 'romae_nb/mae.py'),
+                              'romae_nb.mae._make_loss': ('mae.html#_make_loss', 'romae_nb/mae.py'),
                               'romae_nb.mae._mask_like': ('mae.html#_mask_like', 'romae_nb/mae.py'),
                               'romae_nb.mae.start_as_mae': ('mae.html#start_as_mae', 'romae_nb/mae.py')},
             'romae_nb.masking': { 'romae_nb.masking.BlockMask': ('masking.html#blockmask', 'romae_nb/masking.py'),

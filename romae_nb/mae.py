@@ -80,9 +80,7 @@ class MaskedAutoencoder(nn.Module):
         super().__init__()
         self.encoder = _make_encoder(encoder, encoder_kw, encoder_pos)
         self.mask_ratio, self.mask_fn = _check_ratio(mask_ratio), make_mask(mask_fn)
-        self.scoring = TokenLoss(loss, norm_targets=norm_targets, channels=1 if self.cut.per_channel else self.cut.channels, reference_mean=reference_mean,
-                                 **loss_kw or {})
-        self.scoring.check(self.patch_dim)
+        self.scoring = _make_loss(loss, self.cut, dict(norm_targets=norm_targets, reference_mean=reference_mean) | (loss_kw or {}))
         asked = dict(d_model=decoder_dim, nhead=decoder_heads, depth=decoder_depth, pos_encoding=decoder_pos, block=decoder_block)
         cfg = self.backbone.decoder() | {k: v for k, v in asked.items() if v is not None} | _decoder_kw(decoder_kw)
         if decoder_block == 'romae' and decoder_pos is None: cfg['pos_encoding'] = 'rope'
@@ -139,6 +137,14 @@ def start_as_mae(
     nn.init.xavier_uniform_(vit.patch_embed.proj.weight.data.flatten(1))
     for token in (vit.cls_token, vit.reg_token):
         if token is not None: nn.init.normal_(token, std=.02)
+
+def _make_loss(kind, cut, kw):
+    "How predictions are scored. Raises ValueError for settings that tokens of this kind cannot have."
+    loss, channels = TokenLoss(kind, **kw), 1 if cut.per_channel else cut.channels
+    loss.check(cut.patch_dim)
+    if loss.channel_weights is not None and len(loss.channel_weights) != channels:
+        raise ValueError(f'channel_weights: got {len(loss.channel_weights)} for tokens of {channels} channels; takes one per channel')
+    return loss
 
 def _decoder_kw(kw):
     own = {'d_model': 'decoder_dim', 'nhead': 'decoder_heads', 'depth': 'decoder_depth', 'pos_encoding': 'decoder_pos', 'n_pos_dims': "the encoder's"}
@@ -233,7 +239,7 @@ def loss(self:MaskedAutoencoder,
 ) -> Tensor:                     # scalar, float32 or better; 0 where nothing is hidden
     "Mean error over the numbers of real hidden tokens."
     total, count = self.loss_sums(pred, values, mask=mask, pad_mask=pad_mask, value_mask=value_mask)
-    return total / count.clamp(min=torch.finfo(total.dtype).tiny)
+    return total / torch.where(count > 0, count, 1)
 
 @patch
 def loss_sums(self:MaskedAutoencoder,

@@ -22,7 +22,7 @@ def a_mae(**kw): return MaskedAutoencoder('romae_tiny', SERIES | kw, decoder_dim
 def test_mae_round_trip(tmp_path):
     mae = MaskedAutoencoder('romae_tiny_shallow', SERIES | dict(attn_drop_rate=.1, p=.5), .6, 24, 1, 3, dict(drop_path_rate=.2), True, reference_mean=True)
     back = load(save(mae, tmp_path))
-    assert not back.training and back.mask_ratio == .6 and back.scoring.norm_targets and back.scoring.reference_mean and back.decoder.cfg == mae.decoder.cfg
+    assert not back.training and back.mask_ratio == .6 and back.scoring == mae.scoring and back.mask_fn == mae.mask_fn and back.scoring.reference_mean and back.decoder.cfg == mae.decoder.cfg
     assert back.encoder.cfg == mae.encoder.cfg and all(a.equal(b) for a, b in zip(mae.state_dict().values(), back.state_dict().values()))
 
 

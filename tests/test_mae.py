@@ -5,6 +5,7 @@ from romae_nb.mae import *
 
 # %% 4d2946cf
 import math, pytest, timm, torch
+from dataclasses import replace
 from hypothesis import given, settings, strategies as st
 from romae_nb.masking import hidden_count
 from romae_nb.tubelets import Ragged, patchify
@@ -88,7 +89,7 @@ def test_loss_is_the_mean_over_real_hidden():
     pred = mae(v, p, pad, mask=mask)
     want = sum(((pred[b, n] - v[b, n])**2).mean().item() for b, n in mask.nonzero().tolist()) / mask.sum().item()
     assert abs(mae.loss(pred, v, mask=mask, pad_mask=pad).item() - want) < 1e-6
-    mae.scoring.reference_mean = True
+    mae.scoring = replace(mae.scoring, reference_mean=True)
     both = mask | pad
     assert abs(mae.loss(pred, v, mask=both, pad_mask=pad).item() - want * mask.sum().item() / both.sum().item()) < 1e-6
 
@@ -102,7 +103,7 @@ def test_normalised_targets():
     pred = torch.where(mask[..., None], goal, 0.)
     assert mae.loss(pred, v, mask=mask) < 1e-10
     torch.testing.assert_close(mae.reconstruct(v, pred, mask), tok)      # un-normalised, and the visible ones pasted
-    with pytest.raises(ValueError, match='norm_targets: got True for tokens of 1 number'): small_mae(norm_targets=True, encoder_kw=dict(in_chans=1))
+    with pytest.raises(ValueError, match="norm_targets: got 'unbiased' for tokens of"): small_mae(norm_targets=True, encoder_kw=dict(in_chans=1))
 
 
 # %% 294e6e34
@@ -167,6 +168,8 @@ def test_mae_refuses():
                            (dict(decoder_kw=dict(pos_encoding='absolute')), ValueError, 'takes those as decoder_pos'), (dict(encoder_pos='sincos2d'), ValueError, "for a RoMAE"),
                            (dict(decoder_kw=dict(n_pos_dims=1)), ValueError, "takes those as the encoder's"), (dict(decoder_block='vit', decoder_pos='rope'), ValueError, "decoder_pos: got 'rope'"),
                            (dict(decoder_kw=dict(factor_axis=0)), ValueError, 'factor_axis: got 0 with 1 tokens in front'),
+                           (dict(loss='nll'), ValueError, "kind: got 'nll'"), (dict(loss_kw=dict(channel_weights=[1.])), ValueError, 'channel_weights: got 1 for tokens of 2 channels'),
+                           (dict(mask_fn='ramdom'), ValueError, "did you mean 'random'"),
                            (dict(encoder_kw=dict(global_pool='map')), ValueError, "encoder: got global_pool='map'"),
                            (dict(encoder_kw=dict(num_classes=3)), ValueError, 'encoder_kw: got num_classes=3')]:
         with pytest.raises(err, match=match): small_mae(**kw)
