@@ -22,12 +22,13 @@ ENCODERS = {
     'series, sincos': dict(encoder_kw=SERIES | dict(pos_encoding='sincos')),
     'series, learned, LayerScale': dict(encoder_kw=SERIES | dict(pos_encoding='learned', max_tokens=16, init_values=.5)),
     'series, ViT decoder': dict(encoder_kw=SERIES, decoder_block='vit'),
-    'bands': dict(encoder_kw=dict(tubelet_size=(1, 1, 1), in_chans=3, n_pos_dims=2, channel_tokens=True, factor_axis=0, class_token=False) | TINY),
+    'bands': dict(encoder_kw=dict(tubelet_size=(1, 1, 1), in_chans=3, n_pos_dims=2, channel_tokens=True, factor_axis=0, class_token=False) | TINY,
+                  decoder_depth=2),                                   # a hidden band hears of others in the first block, of other times in the second
     'image': dict(encoder_kw=IMAGE),
     'image, padded': dict(encoder_kw=IMAGE | dict(dynamic_img_pad=True)),
     'image, bands': dict(encoder_kw=IMAGE | dict(n_pos_dims=3, channel_tokens=True, factor_axis=0, class_token=False)),
-    'video': dict(encoder_kw=dict(tubelet_size=(2, 8, 8), n_pos_dims=3) | TINY),
-    'video, factorized': dict(encoder_kw=dict(tubelet_size=(2, 8, 8), n_pos_dims=3, factor_axis=0, class_token=False) | TINY),
+    'video': dict(encoder_kw=dict(tubelet_size=(2, 4, 4), n_pos_dims=3) | TINY),
+    'video, factorized': dict(encoder_kw=dict(tubelet_size=(2, 4, 4), n_pos_dims=3, factor_axis=0, class_token=False) | TINY),
     'ViT': dict(encoder='vit_tiny_patch16_224', encoder_kw=VIT),
     'ViT, fixed table, registers': dict(encoder='vit_tiny_patch16_224', encoder_kw=VIT | dict(reg_tokens=2), encoder_pos='sincos2d'),
     'ViT without CLS, rotary decoder': dict(encoder='vit_tiny_patch16_224', encoder_kw=VIT | dict(class_token=False, fc_norm=False), decoder_block='romae'),
@@ -48,7 +49,8 @@ def samples(name, layout, n=4, seed=1):
     g = torch.Generator().manual_seed(seed)
     phase = 6.28 * torch.rand(n, 1, generator=g)
     if name.startswith('bands'):
-        t, band = torch.randint(1, 9, (n, 12), generator=g).float(), torch.randint(1, 4, (n, 12), generator=g).float()
+        cell = torch.rand(n, 15, generator=g).argsort(1)[:, :12]                             # 12 of 3 bands at 5 times
+        t, band = 1. + cell % 5, 1. + cell // 5
         values, positions = wave(t + band, phase).unsqueeze(-1), torch.stack([band, t], 1)
     elif name.startswith('series'):
         t, u = 8 * torch.rand(2, n, 12, generator=g)
@@ -60,7 +62,8 @@ def samples(name, layout, n=4, seed=1):
     return Ragged.from_padded(values, pad), Ragged.from_padded(positions.transpose(1, 2), pad), None
 
 def images(name, phase):
-    h, w = (32, 32) if 'padded' not in name else (30, 27)
+    "Slanting waves, a step brighter in each frame of a video."
+    h, w = (16, 16) if name.startswith('video') else (30, 27) if 'padded' in name else (32, 32)
     y, x, c = torch.meshgrid(torch.arange(h) / 4, torch.arange(w) / 4, torch.arange(3.), indexing='ij')
     one = wave(x + y + c, phase[:, :, None, None]).movedim(-1, 1).contiguous()           # (n, 3, h, w)
     return torch.stack([one + .2 * i for i in range(4)], 1) if name.startswith('video') else one
