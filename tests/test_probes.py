@@ -4,7 +4,7 @@ from romae_nb.probes import *
 
 
 # %% daf137d4
-import pytest, random, tempfile, warnings
+import contextlib, io, pytest, random, tempfile
 import numpy as np
 import pandas as pd
 import timm
@@ -204,9 +204,11 @@ def test_loggers_and_trackers_take_the_columns():
     labelled = digits(200, 80)
     with tempfile.TemporaryDirectory() as d:
         learn = quiet(Learner(digits(300, 100, path=d), small(), loss_func=len, cbs=[MaskedPretraining(), CSVLogger()]))
-        learn.fit(3, 1e-3, cbs=[ProbeCallback(labelled.train, labelled.valid, every=2), SaveModelCallback(monitor='knn', comp=np.greater)])
+        with contextlib.redirect_stdout(io.StringIO()) as said:
+            learn.fit(3, 1e-3, cbs=[ProbeCallback(labelled.train, labelled.valid, every=2), SaveModelCallback(monitor='knn', comp=np.greater)])
+        assert 'epoch 0' not in said.getvalue() and 'epoch 1 with knn value' in said.getvalue()       # NaN is never the best
         log = pd.read_csv(learn.path/'history.csv')
-    assert log[['linear', 'knn', 'rank', 'spread']].isna().all(1).tolist() == [True, False, False] and log.knn.dtype == float
+    assert log[['linear', 'knn', 'rank', 'spread']].isna().all(axis=1).tolist() == [True, False, False] and log.knn.dtype == float
 
 
 # %% dc590835
