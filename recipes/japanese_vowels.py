@@ -6,8 +6,8 @@
 
 Every run is one file, `OUT/<arm>-<seed>.json`; runs that are there are skipped, so a command that was stopped goes on where it was, and
 two commands may share a folder if their seeds or arms differ (`--processes 2` does the same in one command). The test part is read once per
-run, when training is over. `--valid 0.2` takes part of the training data away and reports on that, and the test part is not even loaded: for
-choices of one's own, which `--set lr=1e-3 pretrain_epochs=400` makes.
+run, when training is over. Times are seconds of the processor, which other programs hardly lengthen. `--valid 0.2` takes part of the training
+data away and reports on that, and the test part is not even loaded: for choices of one's own, which `--set lr=1e-3 pretrain_epochs=400` makes.
 
 The data: 12 channels, 7 to 29 steps, 9 speakers, 270 training and 370 test series (shipped with aeon). Every series keeps 70% of its steps,
 drawn by the run's seed; all arms of a seed see the same data in the same order with the same schedule, optimizer and clipping.
@@ -216,10 +216,10 @@ def pretrained(impl, name, train_samples, plan, seed, out):
         saved = torch.load(file, weights_only=True)
         model.load_state_dict(saved['model'])
         return model, saved['loss'], saved['seconds']
-    generator, start = torch.Generator().manual_seed(seed), time.perf_counter()
+    generator, start = torch.Generator().manual_seed(seed), time.process_time()
     adam = torch.optim.AdamW(model.parameters(), plan.pretrain_lr, (plan.beta1, plan.beta2), weight_decay=plan.weight_decay)
     loss = train(model, adam, lambda m, s: impl.pretrain_loss(m, s, generator), train_samples, plan.pretrain_epochs, plan.pretrain_batch, plan, seed)
-    seconds = time.perf_counter() - start
+    seconds = time.process_time() - start
     whole(file, lambda f: torch.save(dict(model=model.state_dict(), loss=loss, seconds=seconds), f))
     return model, loss, seconds
 
@@ -241,11 +241,11 @@ def run(arm, seed, plan, reference, out):
     if arm != 'scratch':
         start, result['pretrain_loss'], result['pretrain_seconds'] = pretrained(impl, arm.split('-')[0], samples, plan, seed, out)
     torch.manual_seed(seed + 1000)                                    # the same whether weights were trained just now or read
-    model, begin = impl.classifier(start), time.perf_counter()
+    model, begin = impl.classifier(start), time.process_time()
     sgd = torch.optim.SGD(model.parameters(), plan.lr, plan.momentum)
     ce = lambda m, s: F.cross_entropy(*impl.logits(m, s), label_smoothing=plan.smoothing)
     result['train_loss'] = train(model, sgd, ce, samples, plan.epochs, plan.batch, plan, seed + 1000)
-    result['finetune_seconds'] = time.perf_counter() - begin
+    result['finetune_seconds'] = time.process_time() - begin
     result['part'] = 'valid' if plan.valid else 'test'
     result['accuracy'] = accuracy(impl, model, valid if plan.valid else test_samples(plan, seed, statistics))
     whole(out/f'{arm}-{seed}.json', lambda f: f.write_text(json.dumps(result, indent=1) + '\n', encoding='utf-8'))
