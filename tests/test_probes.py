@@ -265,12 +265,18 @@ def batch_of(layout, n=24):
 
 
 # %% 46d1dc57
+def probed_models():
+    "Models with the layouts that they take."
+    vit = lambda **kw: timm.create_model('vit_tiny_patch16_224', img_size=8, patch_size=4, in_chans=1, depth=2, **kw)
+    mae = small(tubelet=(1, 1, 1), encoder_kw=dict(drop_path_rate=.5))
+    cases = [(mae, layout) for layout in ('dense', 'ragged', 'padded')]
+    cases += [(vit(drop_path_rate=.5, num_classes=n), 'dense') for n in (0, 3)]
+    return cases + [(vit(global_pool='avg'), 'dense'), (timm.create_model('resnet10t', in_chans=1), 'dense')]
+
+
+# %% 3ae7c565
 def test_a_probe_is_frozen_but_for_its_head():
-    cases = [(small(tubelet=(1, 1, 1), encoder_kw=dict(drop_path_rate=.5)), layout) for layout in ('dense', 'ragged', 'padded')]
-    cases += [(timm.create_model('vit_tiny_patch16_224', img_size=8, patch_size=4, in_chans=1, depth=2, drop_path_rate=.5, num_classes=n), 'dense') for n in (0, 3)]
-    cases += [(timm.create_model('vit_tiny_patch16_224', img_size=8, patch_size=4, in_chans=1, depth=2, global_pool='avg'), 'dense')]
-    cases += [(timm.create_model('resnet10t', in_chans=1), 'dense')]
-    for model, layout in cases:
+    for model, layout in probed_models():
         before = {k: v.clone() for k, v in model.state_dict().items()}
         probe, xb = as_probe(model, 5).train(), batch_of(layout)
         probe(*xb).square().sum().backward()
@@ -280,9 +286,9 @@ def test_a_probe_is_frozen_but_for_its_head():
         assert len([b for b in probe.modules() if b.training and isinstance(b, nn.BatchNorm1d)]) == 1
 
 
-# %% 3ae7c565
+# %% 8244748e
 def test_folding_keeps_the_outputs():
-    for model, layout in cases:
+    for model, layout in probed_models():
         probe, xb = as_probe(model, 5), batch_of(layout)
         nn.init.normal_(probe.get_classifier()[1].weight)
         for _ in range(3): probe.train()(*xb)                                            # statistics
