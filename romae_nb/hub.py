@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['HEAD', 'romae_args', 'vit_args', 'model_args', 'architecture', 'model_card', 'save', 'load', 'save_encoder',
-           'to_timm', 'as_probe', 'reuse_rows', 'from_reference', 'from_mae', 'from_flax']
+           'to_timm', 'ProbeHead', 'put_probe_head', 'reuse_rows', 'from_reference', 'from_mae', 'from_flax']
 
 # %% ../nbs/07_hub.ipynb #6284aae7
 import json, os
@@ -208,8 +208,9 @@ def to_timm(
     new = timm.create_model(architecture(encoder), **{k: tuple(v) if isinstance(v, list) else v for k, v in args.items()} | kwargs)
     _carry(encoder, new, kwargs)
     if img_size is not None: new.set_input_size(to_2tuple(img_size))
+    if probe and label_map is not None: raise ValueError('label_map: got one for a probe, whose head starts anew; takes None')
     if label_map is not None: reuse_rows(new.get_classifier(), encoder.get_classifier(), label_map)
-    return as_probe(new) if probe else new
+    return put_probe_head(new) if probe else new
 
 def _pool_of(encoder): return encoder.global_pool or ('token' if encoder.num_prefix_tokens else 'avg')
 
@@ -224,16 +225,33 @@ def _carry(old, new, kwargs):
     new.load_state_dict(weights, strict=False)
 
 # %% ../nbs/07_hub.ipynb #6792899f
-def as_probe(
-    model:nn.Module,  # a classifier of timm, changed in place
+class ProbeHead(nn.Sequential):
+    "Batch norm without scale and shift, then a linear layer (arXiv 2111.06377, appendix A.1)."
+    def __init__(self,
+        dim:int,          # features
+        num_classes:int,  # outputs
+    ):
+        super().__init__(nn.BatchNorm1d(dim, affine=False, eps=1e-6), nn.Linear(dim, num_classes))
+        trunc_normal_(self[1].weight, std=.01)                       # MoCo v3's and MAE's
+        nn.init.zeros_(self[1].bias)
+
+def put_probe_head(
+    model:nn.Module,  # a classifier of timm that ends in a linear layer; changed in place
 ) -> nn.Module:       # it
-    "Batch norm without parameters in front of the linear layer, a fresh start of 0.01 for it, all else frozen (arXiv 2111.06377, appendix A.1)."
-    head = model.get_classifier()
-    if not isinstance(head, nn.Linear): raise TypeError(f'model: got a head of type {type(head).__name__}; takes a classifier that ends in a linear layer')
+    "Replace the classifier by a `ProbeHead`, freeze all else, and keep it in evaluation mode whatever the head is in."
+    old = model.get_classifier()
+    if not isinstance(old, nn.Linear): raise TypeError(f'model: has a {type(old).__name__} for a classifier; takes a model with a single linear layer')
+    head = ProbeHead(old.in_features, old.out_features).to(old.weight)
+    model.set_submodule(next(n for n, m in model.named_modules() if m is old), head)
     model.requires_grad_(False)
-    trunc_normal_(head.weight, std=.01)
-    model.head = nn.Sequential(nn.BatchNorm1d(head.in_features, affine=False, eps=1e-6), head.requires_grad_(True))
+    head.requires_grad_(True)
+    model.register_forward_pre_hook(_encoder_in_eval)
     return model
+
+def _encoder_in_eval(model, inputs):
+    head = {id(m) for m in model.get_classifier().modules()} | {id(model)}
+    for m in model.modules():
+        if id(m) not in head: m.training = False
 
 def reuse_rows(
     new:nn.Linear,           # head whose rows are overwritten

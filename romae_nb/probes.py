@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['POOLS', 'PROBE_OPTIMIZERS', 'features', 'embeddings', 'linear_probe', 'knn_probe', 'effective_rank', 'feature_spread',
-           'ProbeValue', 'ProbeCallback', 'ProbeHead', 'as_probe', 'fold_probe', 'warmup_cosine', 'scaled_rate',
-           'ProbeLearner', 'probe_learner']
+           'ProbeValue', 'ProbeCallback', 'as_probe', 'fold_probe', 'warmup_cosine', 'scaled_rate', 'ProbeLearner',
+           'probe_learner']
 
 # %% ../nbs/21_probes.ipynb #36c70dd5
 import copy
@@ -27,11 +27,11 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from timm.layers import trunc_normal_
 from timm.optim import Lars
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .hub import ProbeHead, put_probe_head
 from .mae import MaskedAutoencoder
 from .romae import RoMAE, pool_tokens
 from .tubelets import Ragged
@@ -260,16 +260,6 @@ def measure(self:ProbeCallback) -> list[float]:  # in the order of `probes`
     return [run[p]() for p in self.probes]
 
 # %% ../nbs/21_probes.ipynb #27f9ff25
-class ProbeHead(nn.Sequential):
-    "Batch norm without scale and shift, then a linear layer (arXiv 2111.06377, appendix A.1)."
-    def __init__(self,
-        dim:int,          # features
-        num_classes:int,  # outputs
-    ):
-        super().__init__(nn.BatchNorm1d(dim, affine=False, eps=1e-6), nn.Linear(dim, num_classes))
-        trunc_normal_(self[1].weight, std=.01)                       # MoCo v3's and MAE's
-        nn.init.zeros_(self[1].bias)
-
 def as_probe(
     model:nn.Module,           # a `MaskedAutoencoder`, a `RoMAE` or a timm model; it stays as it is
     num_classes:int|None=None, # outputs; None keeps the number that a classifier has
@@ -285,28 +275,13 @@ def as_probe(
     pool = pool or _own_pool(encoder)
     probe.reset_classifier(num_classes, *([pool] if pool else []))
     if kept is not None: probe.fc_norm.load_state_dict(kept)        # a norm that was trained belongs to the features
-    _put_head(probe, ProbeHead(probe.get_classifier().in_features, num_classes).to(next(probe.parameters()).device))
-    probe.register_forward_pre_hook(_encoder_in_eval)
-    return probe
+    return put_probe_head(probe)
 
 # %% ../nbs/21_probes.ipynb #e97a0984
 def _head_norm(encoder):
     "Weights of a norm between pooling and classifier, where there is one."
     norm = getattr(encoder, 'fc_norm', None)
     return norm.state_dict() if norm is not None and len(norm.state_dict()) else None
-
-def _put_head(model, head):
-    "Replace the classifier; freeze the rest."
-    old = model.get_classifier()
-    if not isinstance(old, nn.Linear): raise TypeError(f'model: has a {type(old).__name__} for a classifier; takes a model with a single linear layer')
-    model.set_submodule(next(n for n, m in model.named_modules() if m is old), head)
-    model.requires_grad_(False)
-    head.requires_grad_(True)
-
-def _encoder_in_eval(model, inputs):
-    head = {id(m) for m in _probe_head(model).modules()} | {id(model)}
-    for m in model.modules():
-        if id(m) not in head: m.training = False
 
 def _probe_head(model):
     head = model.get_classifier() if hasattr(model, 'get_classifier') else None

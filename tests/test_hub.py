@@ -113,6 +113,8 @@ def test_heads_for_pretrained_models():
     assert isinstance(mean.fc_norm, torch.nn.LayerNorm) and mean(torch.randn(2, 3, 96, 64)).shape == (2, 5)
     probe = to_timm(vit, 5, probe=True)
     assert [n for n, p in probe.named_parameters() if p.requires_grad] == ['head.1.weight', 'head.1.bias'] and not list(probe.head[0].parameters())
+    probe.train()(torch.randn(2, 3, 64, 64))
+    assert probe.head[0].training and not probe.blocks[0].training
     assert to_timm(mae, 5, probe=True)(torch.randn(3, 4, 2), torch.rand(3, 1, 4)).shape == (3, 5)
 
 

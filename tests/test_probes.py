@@ -17,6 +17,7 @@ from fastai.learner import Learner
 from hypothesis import given, settings, strategies as st
 from sklearn.datasets import load_digits
 from sklearn.neighbors import KNeighborsClassifier
+from romae_nb.hub import ProbeHead
 from fastcore.foundation import L
 from torch import nn
 from torch.nn import functional as F
