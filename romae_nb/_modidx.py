@@ -146,6 +146,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                'romae_nb.data._check_alike': ('data.html#_check_alike', 'romae_nb/data.py'),
                                'romae_nb.data._check_budget': ('data.html#_check_budget', 'romae_nb/data.py'),
                                'romae_nb.data._greedy_batches': ('data.html#_greedy_batches', 'romae_nb/data.py'),
+                               'romae_nb.data._limits': ('data.html#_limits', 'romae_nb/data.py'),
                                'romae_nb.data._parts': ('data.html#_parts', 'romae_nb/data.py'),
                                'romae_nb.data._permuted': ('data.html#_permuted', 'romae_nb/data.py'),
                                'romae_nb.data._rows_of': ('data.html#_rows_of', 'romae_nb/data.py'),

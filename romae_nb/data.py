@@ -386,7 +386,7 @@ def show_sample(
     positions:Tensor|None=None,   # (n, D); None for a grid
     ax=None,                      # where to draw; None makes a figure
     title:str|None=None,          # above it
-    limits:tuple|None=None,       # lowest and highest value of the colours; None takes the sample's own
+    limits:tuple|None=None,       # lowest and highest value of the colours, or (C, 1, 1) arrays of an image's bands; None takes the sample's own
     channel_axis:int|None=None,   # position axis with the channel's number, where a token is one observation
     bands:int|tuple[int, int, int]|None=None,  # of an image: one channel, or three for red, green and blue; None is all of three, else the first
     frames:int=4,                 # of a video, evenly spaced, at most
@@ -429,7 +429,8 @@ def _show_image(values, ax, limits, bands, frames, **kwargs):
     if len(chosen) not in (1, 3) or not all(0 <= b < n for b in chosen): raise ValueError(f'bands: got {bands} for {n} channels; takes one number or three, 0 to {n - 1}')
     x = values[chosen]
     own = (1, 2) if bands is not None else None                       # chosen bands may differ in size
-    lo, hi = (np.nanmin(x, own, keepdims=True), np.nanmax(x, own, keepdims=True)) if limits is None or own else limits
+    lo, hi = (np.nanmin(x, own, keepdims=True), np.nanmax(x, own, keepdims=True)) if limits is None else limits
+    if np.ndim(lo): lo, hi = (b[chosen] if len(b) == n else b for b in (lo, hi))
     x = ((x - lo) / np.maximum(hi - lo, 1e-12)).clip(0, 1).transpose(1, 2, 0)
     x = np.where(np.isnan(x), 1, x) if len(chosen) == 3 else x[..., 0]
     ax.imshow(x, **({} if len(chosen) == 3 else dict(cmap='gray', vmin=0, vmax=1)) | kwargs)
@@ -539,13 +540,19 @@ def _show_reconstructions(self:TokenDL, samples, outs, masks, figsize, **kwargs)
     masks = masks or [None] * len(samples)
     _, axs = _axes(len(samples), 3, (2.6, 1.7), figsize)
     for line, (values, positions, _), out, mask in zip(axs, samples, outs, masks):
-        limits = float(np.nanmin(values)), float(np.nanmax(values))
+        limits = _limits(values, positions is None and kwargs.get('bands') is not None)
         parts = [(values, positions), _visible(values, positions, mask), (out, positions)]
         for ax, (v, p), title in zip(line, parts, ('all', 'visible', 'reconstructed')):
             show_sample(v, p, _shown(ax), title, limits=limits, **kwargs)
         if not line[0].images:
             for ax in line[1:]: ax.set(xlim=line[0].get_xlim(), ylim=line[0].get_ylim())
     self._names(axs.flat[0])
+
+def _limits(values, by_band):
+    "Lowest and highest number, of all or of each band."
+    if not by_band: return float(np.nanmin(values)), float(np.nanmax(values))
+    x = np.moveaxis(np.asarray(values), -3, 0).reshape(values.shape[-3], -1)
+    return np.nanmin(x, 1)[:, None, None], np.nanmax(x, 1)[:, None, None]
 
 def _visible(values, positions, mask):
     if mask is None: return values, positions

@@ -364,6 +364,10 @@ def test_chosen_bands():
         assert plt.gcf().axes[0].images[0].get_array().shape == shape
     picture = plt.gcf().axes[0].images[0].get_array()
     assert np.allclose(picture.min((0, 1)), 0) and np.allclose(picture.max((0, 1)), 1)               # each over its own range
+    b = dl.one_batch()
+    dl.show_results(b, b[0] / 2, max_n=1, bands=(11, 5, 2))
+    all_, _, back = (ax.images[0].get_array() for ax in plt.gcf().axes)
+    assert np.allclose(all_, picture) and not np.allclose(back, picture) and back.max() < 1          # on the range of what was there
     for bands in (13, (0, 1), (0, 1, 13)):
         with pytest.raises(ValueError, match='bands: got .* for 13 channels; takes one number or three, 0 to 12'): dl.show_batch(max_n=1, bands=bands)
     plt.close('all')
