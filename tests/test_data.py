@@ -5,66 +5,14 @@ from romae_nb.data import *
 
 # %% aea0971f
 import math, pytest, random
+import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from hypothesis import given, settings, strategies as st
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from romae_nb.positions import grid_positions
 from romae_nb.tubelets import Ragged
-
-
-# %% 02ee8493
-two = [np.zeros((3, 2)), np.zeros((1, 2))]
-
-
-# %% 8c1df8f0
-@pytest.mark.parametrize('kw,match', [
-    (dict(values=[np.zeros((3, 2)), np.zeros((1, 1))]), r'values: got arrays of shapes \[\(1, 1\), \(3, 2\)\]; takes one'),
-    (dict(values=[np.zeros((3, 2)), np.zeros((0, 2))]), 'values: sample 1 is empty'),
-    (dict(values=[np.zeros((3, 2), dtype=bool)] * 2), 'values: got type torch.bool in sample 0'),
-    (dict(positions=[np.zeros(3)]), 'positions: got 1 samples; takes 2'),
-    (dict(positions=[np.zeros(3), np.zeros(2)]), 'positions: sample 1 has 2 tokens; takes 1'),
-    (dict(labels=[0]), r'labels: got shape \(1,\); takes \(2,\)'), (dict(labels=[0., 1.]), 'labels: got type float64; takes integers'),
-    (dict(labels=[-1, 0]), 'labels: got numbers from -1'),
-    (dict(labels=[0, 5], vocab='ab'), 'labels: got numbers from 0 to 5; takes 0 to 1'),
-    (dict(labels=['a', 'c'], vocab='ab'), r"labels: got \['c'\]; takes what vocab holds")])
-def test_irregular_refuses(kw, match):
-    with pytest.raises(ValueError, match=match): IrregularDataset(**dict(values=two, positions=[np.zeros(3), np.zeros(1)]) | kw)
-
-
-# %% 372b29b9
-def test_grid_refuses():
-    with pytest.raises(ValueError, match=r'values: got shape \(4, 4\)'): GridDataset(np.zeros((4, 4)))
-    with pytest.raises(ValueError, match='values: got type torch.bool'): GridDataset(np.zeros((2, 1, 4, 4), dtype=bool))
-
-
-# %% a8bad2a1
-def test_position_types():
-    dates = [2.46e6 + np.array([0, .001]), 2.46e6 + np.array([.002])]
-    assert IrregularDataset([[1., 2.], [3.]], dates).positions[0].dtype == torch.float64
-    assert IrregularDataset([[1., 2.], [3.]], [[1_700_000_000, 1_700_000_001], [5]]).positions[0].diff(dim=0).item() == 1
-    assert IrregularDataset([[1., 2.], [3.]], [torch.zeros(2), torch.zeros(1)]).positions[0].dtype == torch.float32
-
-
-# %% 5e257544
-samples = [(n * torch.ones(n, 2), torch.ones(n, 1), torch.tensor(n % 2)) for n in (3, 1, 4)]
-
-
-# %% 87f9c39a
-def test_layouts_agree():
-    v, p, y = collate(samples, True)
-    pv, pp, pad, py = collate(samples, True, 'padded')
-    assert v.lengths.tolist() == [3, 1, 4] and y.tolist() == py.tolist() == [1, 1, 0]
-    assert Ragged.from_padded(pv, pad).data.equal(v.data) and Ragged.from_padded(pp.transpose(1, 2), pad).data.equal(p.data)
-
-
-# %% 30cc1c13
-def test_collate_checks():
-    bad = [(torch.tensor([[1.], [math.nan]]), torch.ones(2, 1))]
-    for layout in LAYOUTS:
-        with pytest.raises(ValueError, match='values: row 0 holds NaN'): collate(bad, True, layout)
-    with pytest.raises(ValueError, match='labels: got .* takes integers from 0 to 0'): collate(samples, True, num_classes=1)
-    with pytest.raises(ValueError, match=r'values: got samples of shapes \[\(1, 4, 4\), \(1, 8, 8\)\]'):
-        collate([(torch.ones(1, 4, 4),), (torch.ones(1, 8, 8),)], False)
 
 
 # %% b383d91d
@@ -75,6 +23,59 @@ def test_ragged_in_fastai():
     assert to_float(a.like(a.data.bool())).dtype == torch.bool
     assert [len(r) for r in to_concat([a, b])] == [2, 1, 3]
     with pytest.raises(TypeError): torch.sin(a)
+
+
+# %% 5e61736b
+@given(seed=st.integers(0, 10**6), n=st.integers(1, 120), epoch=st.integers(0, 3), slack=st.integers(0, 300), bs=st.sampled_from([None, 1, 5]), shuffle=st.booleans())
+@settings(max_examples=80, deadline=None)
+def test_budget_batches(seed, n, epoch, slack, bs, shuffle):
+    lengths = np.random.default_rng(seed).integers(1, 100, n)
+    budget = int(lengths.max()) + slack
+    make = lambda e: epoch_batches(n, bs, shuffle, seed, e, lengths=lengths, max_tokens=budget)[0]
+    batches = make(epoch)
+    assert sorted(i for b in batches for i in b) == list(range(n)) and batches == make(epoch)          # each once, and the same again
+    assert all(len(b) * lengths[b].max() <= budget and len(b) <= (bs or n) for b in batches)          # the budget is kept
+    assert len(make(epoch + 1)) == len(batches)                                                       # schedules can count on it
+    if not shuffle: assert [i for b in batches for i in b] == list(range(n))
+
+
+# %% 796894ab
+@given(seed=st.integers(0, 10**6), n=st.integers(400, 900))
+@settings(max_examples=15, deadline=None)
+def test_budget_batches_cost_alike(seed, n):
+    lengths = np.random.default_rng(seed).integers(20, 200, n)
+    batches, _ = epoch_batches(n, None, True, seed, lengths=lengths, max_tokens=1000)
+    narrow = [lengths[b].min() >= .7 * lengths[b].max() for b in batches]
+    full = [lengths[b].sum() >= .6 * 1000 for b in batches]
+    assert np.mean(narrow) > .9 and np.mean(full) > .9
+    plain, _ = epoch_batches(n, 1000 // 200, True, seed)                      # as many rows as always fit
+    assert len(batches) < .8 * len(plain)
+
+
+# %% f1d15ca2
+@given(n=st.integers(1, 50), bs=st.integers(1, 7), world=st.integers(1, 5), shuffle=st.booleans(), drop=st.booleans(), budget=st.booleans(), seed=st.integers(0, 99))
+@settings(max_examples=100, deadline=None)
+def test_ranks_share_an_epoch(n, bs, world, shuffle, drop, budget, seed):
+    lengths = np.random.default_rng(seed).integers(1, 9, n)
+    kw = dict(bs=bs, shuffle=shuffle, seed=seed, drop_last=drop, **(dict(lengths=lengths, max_tokens=20) if budget else {}))
+    ranks = [epoch_batches(n, rank=r, world=world, **kw) for r in range(world)]
+    assert len({len(b) for b, _ in ranks}) == 1 and all(len(b) == len(f) > 0 for bs_, fs in ranks for b, f in zip(bs_, fs))
+    first = [i for bs_, fs in ranks for b, f in zip(bs_, fs) for i, twice in zip(b, f) if not twice]
+    assert len(set(first)) == len(first)                                      # without what is flagged: each once
+    if not drop: assert sorted(first) == list(range(n))
+    elif not budget: assert len(first) == n // (bs * world) * bs * world and all(len(b) == bs for bs_, _ in ranks for b in bs_)
+    if not budget:                                                            # two processes see what one with twice the rows sees
+        whole, _ = epoch_batches(n, bs * world, shuffle, seed, drop_last=drop)
+        assert [[i for (b, f) in [(r[0][s], r[1][s]) for r in ranks] for i, t in zip(b, f) if not t] for s in range(len(whole))] == whole
+
+
+# %% ece71812
+def test_order_depends_on_seed_and_epoch():
+    make = lambda *a: epoch_batches(40, 8, True, *a)[0]
+    assert make(0, 0) == make(0, 0) != make(0, 1) != make(1, 0) and make(1, 2) != make(2, 1)
+    with pytest.raises(ValueError, match='max_tokens: got 5, and sample 1 has 9 tokens; takes 9 or more'): length_buckets(np.array([3, 9]), 5)
+    for shuffle in (True, False):
+        with pytest.raises(ValueError, match='max_tokens: got 5'): epoch_batches(2, None, shuffle, lengths=np.array([3, 9]), max_tokens=5)
 
 
 # %% 6a2f7f06
@@ -119,6 +120,140 @@ def test_shuffling_has_a_seed():
     assert [b[0].lengths.tolist() for b in dls.train] == [b[0].lengths.tolist() for b in other.train]
 
 
+# %% 2a3f1a3f
+def test_a_pass_draws_from_nobody():
+    dls = pair(tiny())
+    state = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state()
+    for b in dls.train: pass
+    peek(dls.valid)
+    assert random.getstate() == state[0] and np.random.get_state()[1].tolist() == state[1] and torch.get_rng_state().equal(state[2])
+
+
+# %% c2f12bbe
+class Noisy:
+    "Items with noise from all three sources of random numbers."
+    def __len__(self): return 11
+    def __getitem__(self, i): return np.full((1, 2, 2), i, dtype=np.float32), i % 2
+
+def jitter(x): return x + random.random() + np.random.rand() + torch.rand(())
+
+def noisy(**kw): return TokenDL(ItemDataset(Noisy(), range(2), jitter), **dict(bs=3, shuffle=True, seed=4, device='cpu') | kw)
+
+def seen(dl): return [(b[0][:, 0, 0, 0].tolist(), b[1].tolist()) for b in dl]
+
+
+# %% 25466b85
+def test_workers_change_nothing():
+    for make in (noisy, lambda **kw: TokenDL(tiny(), bs=3, shuffle=True, device='cpu', **kw)):
+        read = seen if make is noisy else lambda dl: [(b[0].data.tolist(), b[2].tolist()) for b in dl]
+        one, two = make(), make(num_workers=2)
+        first = read(one)
+        assert first == read(two) and read(one) == read(two) != first and len(first) == len(one)
+        assert one.epoch == two.epoch == 2
+    assert seen(noisy(num_workers=1)) == seen(noisy())
+
+
+# %% 4c4e2187
+def test_same_augmentation_at_every_validation():
+    dl = noisy(shuffle=False)
+    assert seen(dl) == seen(dl) and seen(noisy()) != seen(dl)
+
+
+# %% a7895a91
+def test_goes_on_in_the_middle():
+    import json
+    whole = noisy()
+    epochs = [seen(whole) for _ in range(3)]
+    dl = noisy()
+    seen(dl)
+    it = iter(dl)
+    for _ in range(2): next(it)
+    state = json.loads(json.dumps(dl.state_dict()))
+    assert state == dict(epoch=1, batch=2, seed=4, samples=11, batches=4)
+    for workers in (0, 2):
+        again = noisy(num_workers=workers, seed=0)
+        again.load_state_dict(state)
+        peek(again)
+        assert again.state_dict() == state and seen(again) == epochs[1][2:] and seen(again) == epochs[2]
+    again.set_epoch(1)
+    assert seen(again) == epochs[1]
+    end = noisy()
+    seen(end)
+    assert end.state_dict()['epoch'] == 1 and end.state_dict()['batch'] == 0 and len(end) == 4
+    for bad, match in [(state | dict(samples=12), 'state: got one of 12 samples in 4 batches; takes 11 in 4'), (dict(epoch=1), r"state: got \['epoch'\]"), (3, 'state: got int')]:
+        with pytest.raises(ValueError, match=match): noisy().load_state_dict(bad)
+        with pytest.raises(ValueError, match='state: got'): noisy(bs=4).load_state_dict(state)
+
+
+# %% 151ff3f0
+def test_broken_off_passes_do_not_count():
+    dl = noisy()
+    for b in dl: break
+    assert dl.epoch == 0 and seen(dl) == seen(noisy())
+
+
+# %% 3d979315
+def test_ranks_of_a_loader():
+    for kw in (dict(bs=3), dict(max_tokens=12)):
+        for shuffle in (True, False):
+            make = lambda r, **more: TokenDL(tiny(), shuffle=shuffle, device='cpu', **kw, **more).shard(r, 3)
+            ranks = [make(r) for r in range(3)]
+            assert len({len(dl) for dl in ranks}) == 1
+            rows = [b[0].rows()[j] for dl in ranks for i, b in enumerate(list(dl)) for j, twice in enumerate(dl.repeated(i, 0)) if not twice]
+            assert sorted(r.tolist() for r in rows) == sorted(v.tolist() for v in tiny().values)
+            assert ranks[1].new().rank == 1 and [b[2].tolist() for b in make(2, num_workers=1)] == [b[2].tolist() for b in make(2)]
+    assert [TokenDL(tiny(n=4), bs=2, device='cpu').shard(r, 3).batches() for r in range(3)] == [[[0]], [[1]], [[2, 3]]]
+    assert [TokenDL(tiny(n=2), bs=2, device='cpu').shard(r, 3).repeated(0).tolist() for r in range(3)] == [[True], [False], [False]]
+    with pytest.raises(ValueError, match='rank: got 3 of 3; takes 0 to 2'): noisy().shard(3, 3)
+
+
+# %% 93cda57e
+def test_budget_in_a_loader():
+    dls = pair(tiny(), bs=None, max_tokens=12, layout='padded')
+    for _ in range(2):
+        batches = list(dls.train)
+        assert all(b[0].shape[:2].numel() <= 12 for b in batches) and len(batches) == len(dls.train) and sum(len(b[3]) for b in batches) == 7
+    assert [y for b in dls.valid for y in b[3].tolist()] == tiny().labels[7:].tolist()
+    assert max(len(b[0]) for b in pair(tiny(), bs=2, max_tokens=12).train) == 2
+    import fastai.callback.progress
+    from fastai.learner import Learner
+    for kw in (dict(bs=3), dict(bs=None, max_tokens=12)):
+        dls = pair(tiny(), layout='padded', **kw)
+        learn = Learner(dls, torch.nn.Linear(1, 1), loss_func=lambda p, y: p.sum())
+        learn.model.forward = lambda v, p, m: v.sum((1, 2))
+        with learn.no_bar(), learn.no_logging(): preds, ys = learn.get_preds(ds_idx=0, reorder=True)
+        assert preds.allclose(torch.stack([v.sum() for v in tiny().values[:7]]), atol=1e-5) and ys.tolist() == tiny().labels[:7].tolist()
+
+
+# %% cda25024
+def holey(layout='times', n=10, shift=0.):
+    rng = np.random.default_rng(0)
+    lengths = rng.integers(2, 6, n)
+    values = [rng.normal([0, 50], [1, 9], (k, 2)) + shift * (i >= 7) for i, k in enumerate(lengths)]
+    for v in values: v[1, 1] = np.nan
+    return series_dataset(values, [1e9 + np.sort(rng.uniform(0, 9, k)) for k in lengths], np.arange(n) % 2, layout)
+
+
+# %% 93fae57b
+def test_scaling_in_a_loader():
+    for tokens in ('times', 'observations'):
+        for layout in LAYOUTS:
+            dls = pair(holey(tokens), layout=layout, scaling='fit')
+            n_inp = 4 if tokens == 'times' else 2 + (layout == 'padded')
+            assert dls.n_inp == n_inp and dls.scaling == pair(holey(tokens, shift=1e3), scaling='fit').scaling == fit_scaling(Part(holey(tokens), range(7)))
+            b = dls.valid.one_batch()
+            p = batch_parts(b, n_inp)
+            assert len(b) == n_inp + 1 and (p.value_mask is not None) == (tokens == 'times') and (p.pad_mask is not None) == (layout == 'padded')
+            real = p.values.data if layout == 'ragged' else p.values[~p.pad_mask]
+            assert real.abs().max() < 5 and (p.positions.data if layout == 'ragged' else p.positions).abs().max() < 1e3
+    stored = pair(holey(), scaling='fit').scaling
+    with TemporaryDirectory() as d:
+        stored.save(d)
+        assert pair(holey(), scaling=Scaling.load(d)).one_batch()[0].data.equal(pair(holey(), scaling='fit').one_batch()[0].data)
+    assert dls.valid.new().scaling == dls.scaling and dls.test_dl(holey(tokens)).scaling == dls.scaling
+    with pytest.raises(ValueError, match="scaling: got True; takes a Scaling, 'fit' or None"): pair(holey(), scaling=True)
+
+
 # %% 6ca55161
 def test_everything_moves():
     for layout in ('ragged', 'padded'):
@@ -139,16 +274,55 @@ def test_dataloaders_refuse():
         ((ds,), dict(splits=(range(5), [])), r'splits: got a part of shape \(0,\)'),
         ((ds, ds), dict(splits=(range(5), [7])), 'datasets: got 2 with splits'), ((ds, tiny(False)), {}, 'takes one kind'),
         ((ds, ds), dict(layout='dense'), "layout: got 'dense'; takes 'ragged' or 'padded'"), ((ds, ds), dict(bs=0), 'bs: got 0'),
-        (([1, 2], [3]), {}, 'dataset: got list; takes an IrregularDataset')]:
+        (([1, 2], [3]), {}, 'dataset: got list; takes an IrregularDataset'),
+        ((ds, ds), dict(max_tokens=0), 'max_tokens: got 0'), ((ds, ds), dict(max_tokens=4), 'max_tokens: got 4, and sample'),
+        ((ds, IrregularDataset(ds.values, ds.positions, ds.labels, ds.vocab, marks=True)), {}, 'marks True beside False')]:
         with pytest.raises(ValueError, match=match): dataloaders(*args, **kw)
     assert len(dataloaders(ds, ds, bs=4, device='cpu').valid) == 3
     assert len(pair(ds, drop_last=True).train) == 2
     assert len(dataloaders(ds, splits=(np.arange(10) < 5, np.arange(10) >= 5), device='cpu').train_ds) == 5
 
 
-# %% 504f2898
+# %% 26c29b74
+def test_decoded():
+    for tokens in ('times', 'observations'):
+        for layout in LAYOUTS:
+            dls = pair(holey(tokens), layout=layout, scaling='fit')
+            shown = batch_samples(dls.valid.decode(dls.valid.one_batch()), dls.n_inp)
+            for (v, at, y), (v0, at0, y0) in zip(shown, dls.valid_ds, strict=True):
+                assert y == y0 and v.nan_to_num(9e9).allclose(v0.nan_to_num(9e9), rtol=1e-4, atol=1e-4) and at.allclose(at0, rtol=0, atol=1e-3)
+
+
+# %% 0cb296d1
+def test_loaders_of_files():
+    from PIL import Image
+    with TemporaryDirectory() as d:
+        for i in range(12):
+            Path(d, 'in', 'ab'[i % 2]).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(np.full((8, 8), 20 * i, np.uint8)).save(Path(d, 'in', 'ab'[i % 2], f'{i}.png'))
+        paths = make_shards(d + '/in', d + '/out', per_shard=5)
+        sets = [folder_dataset(d + '/in', mode='L'), shard_dataset(paths, mode='L'), timm_dataset('', d + '/in', input_img_mode='L')]
+        for ds in sets:
+            for workers in (0, 1):
+                dls = dataloaders(ds, splits=(range(8), range(8, 12)), bs=3, num_workers=workers, device='cpu', scaling='fit')
+                batches = list(dls.train)
+                x, y = torch.cat([b[0] for b in batches]), torch.cat([b[1] for b in batches])
+                assert x.shape == (8, 1, 8, 8) and dls.vocab == ['a', 'b'] and abs(x.mean()) < 1e-6
+                pixel = (dls.train.decode((x, y))[0][:, 0, 0, 0] * 255 / 20).round().long()
+                assert (pixel % 2).equal(y)
+        stream = timm_dataset('wds/', d + '/out', 'all', vocab=['a', 'b'], input_img_mode='L')
+        for workers in (0, 1):
+            dl = TokenDL(stream, bs=5, shuffle=True, num_workers=workers, device='cpu')
+            batches = list(dl)
+            assert [len(b[1]) for b in batches] == [5, 5, 2] and len(dl) == 3 and sorted(torch.cat([b[0][:, 0, 0, 0] for b in batches]).mul(255/20).round().long().tolist()) == list(range(12))
+        with pytest.raises(ValueError, match='splits: got sample numbers for StreamDataset'): dataloaders(stream, splits=(range(8), range(8, 12)))
+        with pytest.raises(ValueError, match='world: got 2 for a stream'): dl.shard(0, 2)
+        with pytest.raises(ValueError, match='state: got batch 1 for a stream'): dl.load_state_dict(dl.state_dict() | dict(batch=1))
+        with pytest.raises(ValueError, match='max_tokens: got 9 for'): TokenDL(stream, max_tokens=9)
+
+
+# %% 7c001259
 def test_shows_everything():
-    import matplotlib.pyplot as plt
     for layout in LAYOUTS:
         dls = pair(tiny(), layout=layout)
         b = dls.one_batch()
@@ -160,7 +334,40 @@ def test_shows_everything():
         assert len(plt.gcf().axes) == 6
         rows = dls.show_batch(b, show=False)
         assert [v.shape[0] for v, _, _ in rows] == [p.shape[0] for _, p, _ in rows] and [y for *_, y in rows] == b[-1].tolist()
-    for shape in [(10, 1, 4, 4), (10, 3, 4, 4), (10, 5, 1, 4, 4), (10, 6, 2)]:
-        dls = pair(GridDataset(np.random.default_rng(0).normal(size=shape)))
-        dls.show_batch(); b = dls.one_batch(); dls.show_results(b, b[0], mask=b[0] > 0)
+    for shape in [(10, 1, 4, 4), (10, 3, 4, 4), (10, 13, 4, 4), (10, 5, 1, 4, 4), (10, 5, 3, 4, 4), (10, 6, 2)]:
+        values = np.random.default_rng(0).normal(size=shape)
+        for hole in (0, np.nan):
+            values[:, 0] += hole if len(shape) == 3 else 0
+            values[..., :1] += 0 if len(shape) == 3 else hole
+            dls = pair(GridDataset(values), scaling='fit')
+            dls.show_batch(); b = dls.one_batch(); dls.show_results(b, b[0], mask=b[0] > 0)
+            want = [v[0] for v in (dls.train_ds[i] for i in dls.train.batches()[0])]
+            plt.close('all')
+            assert all(a.allclose(w, atol=1e-5, equal_nan=True) for (a, *_), w in zip(dls.show_batch(b, show=False), want))
+    for tokens in ('times', 'observations'):
+        for layout in LAYOUTS:
+            dls = pair(holey(tokens), layout=layout, scaling='fit')
+            b = dls.one_batch()
+            dls.show_batch(b, max_n=2)
+            x = np.concatenate([np.asarray(c.get_offsets())[:, 0] for c in plt.gcf().axes[0].collections])
+            assert 1e9 <= x.min() and x.max() <= 1e9 + 9                                             # seconds, as in the data
+            dls.show_results(b, b[0], mask=b[0].like(b[0].data[:, 0] > 0) if layout == 'ragged' else b[0][..., 0] > 0, max_n=2)
+            dls.show_results(b, b[-1])
+    plt.close('all')
+
+
+# %% b65580c7
+def test_chosen_bands():
+    dl = pair(GridDataset(np.random.default_rng(0).normal(size=(10, 13, 4, 4)))).train
+    for bands, shape in [(None, (4, 4)), (5, (4, 4)), ((11, 5, 2), (4, 4, 3))]:
+        dl.show_batch(max_n=1, bands=bands)
+        assert plt.gcf().axes[0].images[0].get_array().shape == shape
+    picture = plt.gcf().axes[0].images[0].get_array()
+    assert np.allclose(picture.min((0, 1)), 0) and np.allclose(picture.max((0, 1)), 1)               # each over its own range
+    b = dl.one_batch()
+    dl.show_results(b, b[0] / 2, max_n=1, bands=(11, 5, 2))
+    all_, _, back = (ax.images[0].get_array() for ax in plt.gcf().axes)
+    assert np.allclose(all_, picture) and not np.allclose(back, picture) and back.max() < 1          # on the range of what was there
+    for bands in (13, (0, 1), (0, 1, 13)):
+        with pytest.raises(ValueError, match='bands: got .* for 13 channels; takes one number or three, 0 to 12'): dl.show_batch(max_n=1, bands=bands)
     plt.close('all')
