@@ -35,7 +35,7 @@ test: $(STAMP) ## the tests
 	$(BIN)/python -m pytest
 
 soak: $(STAMP) ## kill training 20 times at random moments, on one process and on two, and compare with a run left alone (half an hour)
-	KILLS=20 $(BIN)/python -m pytest -s tests/system/test_resume.py
+	KILLS=20 COMMANDS=1 $(BIN)/python -m pytest -s tests/system/test_resume.py
 
 docs: $(STAMP) ## the site, in _docs/html
 	$(BIN)/python -m sphinx -q -W --keep-going -E nbs _docs/html

@@ -4,12 +4,13 @@ from romae_nb.checkpoint import *
 
 
 # %% 7dd9ffcd
-import contextlib, io, json, math, os, pickle, pytest, random, shutil, sys, tempfile
+import contextlib, hashlib, io, json, math, os, pickle, pytest, random, shutil, sys, tempfile, warnings
 from functools import partial
 from pathlib import Path
 import numpy as np
 import torch
-from fastai.callback.core import Callback, CancelFitException
+from fastai.callback.core import Callback, CancelFitException, FetchPredsCallback
+from fastai.callback.fp16 import MixedPrecision
 from fastai.callback.mixup import MixUp
 from fastai.callback.progress import ProgressCallback
 from fastai.callback.schedule import lr_find
@@ -24,6 +25,7 @@ from fastai.optimizer import Adam, Lookahead, OptimWrapper, RAdam, SGD
 from fastcore.foundation import L
 from hypothesis import given, settings, strategies as st
 from timm.optim import Lamb
+from safetensors.torch import save_file
 from torch import nn
 
 
@@ -73,6 +75,12 @@ def test_random_states_and_back():
     draw(); states = random_states()
     first = draw(); set_random_states(back(states))
     assert draw() == first != draw()
+
+
+# %% ecd9d4f5
+def test_another_number_of_gpus_is_refused():
+    with pytest.raises(ValueError, match=f'random states of 99 GPUs; takes {torch.cuda.device_count()}'):
+        set_random_states(random_states() | dict(cuda=[torch.zeros(16, dtype=torch.uint8)] * 99))
 
 
 # %% db034ddb
@@ -152,10 +160,13 @@ def twice(fit, kills, every=2, event='after_batch', make=learner, **kw):
     whole, want = alone(fit, make)
     return whole, *goes_on(want, fit, kills, every, event, make, **kw)
 
+class Left(dict): "What a run left behind, and after how many steps."
+
 def alone(fit, make=learner):
     "An undisturbed run, and all that it left behind."
-    whole = make(path=tempfile.mkdtemp()); fit(whole)
-    return whole, outcome(whole)
+    whole = make(Kill(math.inf), path=tempfile.mkdtemp()); fit(whole)
+    want = Left(outcome(whole)); want.steps = whole.kill.seen
+    return whole, want
 
 def goes_on(want, fit, kills, every=2, event='after_batch', make=learner, **kw):
     "Kill a run again and again, finish it, and compare."
@@ -163,13 +174,16 @@ def goes_on(want, fit, kills, every=2, event='after_batch', make=learner, **kw):
     for kill in kills:
         learn = make([ExactCheckpoints(folder, every=every, verbose=False, **kw), Kill(kill, event)], path=path)
         with pytest.raises(Killed): fit(learn)
-    last = make([ExactCheckpoints(folder, every=every, verbose=False, **kw)], path=path); fit(last)
+    last = make([ExactCheckpoints(folder, every=every, verbose=False, **kw), Kill(math.inf, event)], path=path); fit(last)
     equal(want, outcome(last))
+    went_on = any(k >= (every or 0) for k in kills)                              # from a checkpoint, not from the start
+    assert event == 'after_epoch' or (last.kill.seen < want.steps if went_on else last.kill.seen == want.steps)
     return last, folder
 
 
 # %% 6591681d
-FITS = dict(fit=lambda l: l.fit(3, .05), one_cycle=lambda l: l.fit_one_cycle(3, .05), flat_cos=lambda l: l.fit_flat_cos(3, .05), sgdr=lambda l: l.fit_sgdr(2, 1, .05))
+FITS = dict(fit=lambda l: l.fit(3, .05), one_cycle=lambda l: l.fit_one_cycle(3, .05), flat_cos=lambda l: l.fit_flat_cos(3, .05),
+            sgdr=lambda l: l.fit_sgdr(2, 1, .05))
 FOUR = lambda l: l.fit_one_cycle(4, .05)
 
 @pytest.mark.parametrize('fit', FITS)
@@ -180,7 +194,7 @@ def test_every_fit_goes_on(fit): twice(FITS[fit], kills=(1, 3, 4, 7))
 def test_every_moment_goes_on():
     fit = lambda l: l.fit_one_cycle(2, .05)
     _, want = alone(fit)
-    for n in range(1, 13): goes_on(want, fit, kills=(n,), every=1 + n % 4)
+    for n in (1, 2, 5, 6, 7, 11, 12): goes_on(want, fit, kills=(n,), every=1 + n % 4)
     for n in (1, 2): goes_on(want, fit, kills=(n,), every=None, event='after_epoch')
 
 
@@ -232,14 +246,22 @@ class Average(Callback):
     def state_dict(self): return dict(mean=self.mean)
     def load_state_dict(self, state): self.mean = state['mean']
 
-class Anneal(Average):
+class EachAverage(Average):
     "The same, kept by each process."
     state_per_process = True
 
+class Half(MixedPrecision):
+    "Mixed precision on the CPU, with a scale that grows every third step."
+    def before_fit(self):
+        self.autocast, self.scales = torch.autocast('cpu', torch.bfloat16), L()
+        self.learn.scaler = torch.amp.GradScaler('cpu', init_scale=8., growth_interval=3)
+
 CALLBACKS = dict(
-    jitter=Jitter, average=Average, per_process=Anneal, mixup=MixUp, accumulation=lambda: GradientAccumulation(20),
-    save_best=lambda: SaveModelCallback('accuracy'), early=lambda: EarlyStoppingCallback(patience=2), plateau=lambda: ReduceLROnPlateau(patience=1, min_delta=.2),
-    seeds=lambda: Seeds(3).callbacks(), all=lambda: [Jitter(), Average(), MixUp(), GradientAccumulation(20), EarlyStoppingCallback(patience=2), *Seeds(1).callbacks()])
+    jitter=Jitter, average=Average, per_process=EachAverage, half=Half, mixup=MixUp, accumulation=lambda: GradientAccumulation(20),
+    save_best=lambda: SaveModelCallback('accuracy'), early=lambda: EarlyStoppingCallback(patience=2),
+    fetch=FetchPredsCallback, plateau=lambda: ReduceLROnPlateau(patience=1, min_delta=.2),
+    seeds=lambda: Seeds(3).callbacks(),
+    all=lambda: [Jitter(), Average(), MixUp(), GradientAccumulation(20), EarlyStoppingCallback(patience=2), *Seeds(1).callbacks()])
 
 
 # %% 249d0f8f
@@ -263,7 +285,7 @@ def test_metrics_go_on_within_an_epoch():
     def make(cbs=None, **kw):
         learn = learner(cbs, **kw); learn.recorder.train_metrics = True
         return learn
-    twice(FITS['one_cycle'], kills=(3, 8), make=make)
+    twice(FITS['one_cycle'], kills=(3, 8), make=make);
 
 
 # %% 2fa1935c
@@ -324,13 +346,18 @@ def reseal(path):
     m = json.loads((path/'manifest.json').read_text()); m.pop('sha256')
     write_manifest(path, Position(*m['position']), m['settings'])
 
+def forge_manifest(path):
+    "Well sealed, and nonsense."
+    m = dict(romae_nb='checkpoint', format=1, position=[0, 1, 4], settings=dict(processes='many'), files=['model.safetensors'])
+    path.write_text(json.dumps(m | dict(sha256=hashlib.sha256(json.dumps(m, sort_keys=True).encode()).hexdigest())))
 def trap(path): path.write_bytes(pickle.dumps(Trap()))
 def forge(path): trap(path); reseal(path.parent)
 def torch_trap(path): torch.save(dict(model=Trap()), path); reseal(path.parent)
 
 PARTS = 'model.safetensors', 'training.safetensors', 'rank-0.safetensors', 'manifest.json'
-DAMAGE = dict(truncated=lambda p: os.truncate(p, p.stat().st_size // 2), empty=lambda p: os.truncate(p, 0), first_bit=lambda p: flip(p, 9), last_bit=lambda p: flip(p, -3),
-              missing=lambda p: p.unlink(), pickled=trap)
+DAMAGE = dict(truncated=lambda p: os.truncate(p, p.stat().st_size // 2), empty=lambda p: os.truncate(p, 0), first_bit=lambda p: flip(p, 9),
+              last_bit=lambda p: flip(p, -3), missing=lambda p: p.unlink(), pickled=trap,
+              nonsense=lambda p: forge_manifest(p) if p.suffix == '.json' else p.write_text('{}'))
 FORGED = dict(forged=forge, torch_file=torch_trap)
 
 
@@ -347,6 +374,17 @@ def test_damage_is_named_and_passed_over(part, recwarn):
         with pytest.warns(UserWarning, match=f'refused, and set aside as refused-{newest.name}: .*{newest.name}/{part}: got'): learn.fit_one_cycle(4, .05)
         equal(want, outcome(learn))
         assert (folder/f'refused-{newest.name}').is_dir() and 'ROMAE_NB_TRAP' not in os.environ
+
+
+# %% e5785a59
+def test_strange_trees_are_refused():
+    part = Path(tempfile.mkdtemp(), 'training.safetensors')
+    for tree in ({'~': 'exec', 'value': 1}, {'~': 'tensor', 'at': 'none'}, {'~': 'dict', 'value': 3}, {'~': 'numpy', 'type': 'x', 'value': 1},
+                 {'~': 'array', 'value': 1}, {'~': 'tensor'}):
+        save_file({'a': torch.ones(1)}, part, metadata={'json': json.dumps(tree)})
+        with pytest.raises(ValueError, match='training.safetensors: got no safetensors file of a checkpoint'): read_part(part)
+    save_file({}, part, metadata={'json': '[' * 100_000})
+    with pytest.raises(ValueError, match='training.safetensors: got no'): read_part(part)
 
 
 # %% bcef5b97
@@ -397,13 +435,27 @@ def test_a_foreign_checkpoint_in_the_folder():
 
 
 # %% 8d18e317
+def test_finished_fits_need_no_files_of_others():
+    folder, fit = tempfile.mkdtemp(), lambda l: (l.fit(2, .05), l.fit(1, .05))
+    make = lambda cbs=None, **kw: learner(L(SaveModelCallback('accuracy', fname='best')) + L(cbs), **kw)
+    with contextlib.redirect_stdout(io.StringIO()):
+        _, want = alone(fit, make)
+        fit(make(ExactCheckpoints(folder, verbose=False)))
+        again = make(ExactCheckpoints(folder, verbose=False)); fit(again)            # a fresh path: no best.pth there
+    equal(want, outcome(again))
+    assert again.save_model.run and not (again.path/'models').exists()
+
+
+# %% 584abcb6
 def test_damage_in_an_earlier_fit():
     folder = Path(tempfile.mkdtemp())
     two = lambda l: (l.fit(1, .05), l.fit_one_cycle(2, .05))
     _, want = alone(two)
     with pytest.raises(Killed): two(learner([ExactCheckpoints(folder, every=2, verbose=False), Kill(9)]))
     DAMAGE['truncated'](folder/'fit-00-end'/PARTS[0])
-    with pytest.warns(UserWarning, match='no whole checkpoint of the end of fit 0'): learn = learner(ExactCheckpoints(folder, verbose=False)); two(learn)
+    with warnings.catch_warnings(record=True) as said: warnings.simplefilter('always'); learn = learner(ExactCheckpoints(folder, verbose=False)); two(learn)
+    said = ' '.join(str(w.message) for w in said)
+    assert 'no whole checkpoint of the end of fit 0; the fit is left out' in said and 'set aside as refused-fit-00-end' in said
     equal(want, outcome(learn))
     folder = Path(tempfile.mkdtemp())
     with pytest.raises(Killed): two(learner([ExactCheckpoints(folder, every=2, verbose=False), Kill(9)]))
@@ -524,7 +576,8 @@ def test_with_progress_bars():
 # %% 4c0ed42b
 def test_arguments():
     for error, match, kw in [(ValueError, 'every: got 0; takes a number from 1 or None', dict(every=0)), (ValueError, 'epochs: got 0.5', dict(epochs=.5)),
-                             (ValueError, 'keep_last: got None; takes a number from 1$', dict(keep_last=None)), (ValueError, "resume: got 'no'; takes 'auto'", dict(resume='no'))]:
+                             (ValueError, 'keep_last: got None; takes a number from 1$', dict(keep_last=None)),
+                             (ValueError, "resume: got 'no'; takes 'auto'", dict(resume='no'))]:
         with pytest.raises(error, match=match): ExactCheckpoints('x', **kw)
     with pytest.raises(ValueError, match="holds no checkpoint; takes one with resume='must'"): learner(ExactCheckpoints(tempfile.mkdtemp(), resume='must')).fit(1)
     with pytest.raises(ValueError, match="holds fit-00-.*; takes an empty one with resume='never'"): learner(ExactCheckpoints(broken_off(), resume='never')).fit(1)

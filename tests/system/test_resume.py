@@ -1,7 +1,7 @@
 """Kills training with SIGKILL and starts it again with the same command, until it ends: what is left must be what an undisturbed run leaves, bit by bit.
 
 The ordinary test run kills 3 times, and starts its processes from a server that has imported everything (seconds instead of a minute).
-`make soak` sets KILLS=20 and starts the real commands, `python` and `torchrun`."""
+`make soak` sets KILLS=20, and COMMANDS=1 to start the real commands, `python` and `torchrun`."""
 import json, multiprocessing, os, random, runpy, shutil, signal, socket, subprocess, sys, time, warnings
 from pathlib import Path
 
@@ -11,8 +11,8 @@ from romae_nb.checkpoint import Position, checkpoints, verify
 
 SCRIPT = Path(__file__).with_name('resume_run.py')
 KILLS = int(os.environ.get('KILLS', 3))
-REAL = 'KILLS' in os.environ                    # real commands
-EPOCHS = 40 if REAL else 4                    # of 6 batches each, of 3 with two processes; enough for so many kills
+REAL = 'COMMANDS' in os.environ                 # real commands
+EPOCHS = 4 if KILLS < 4 else 40                 # of 6 batches each, of 3 with two processes; enough for so many kills
 WAIT = 240                                      # seconds for a start, on a machine that has much else to do
 
 
@@ -104,7 +104,7 @@ def kill_again_and_again(folder, processes, kills, seed=0):
         run.wait(lambda: (folder/'started').exists())
         if i % 7 == 5: pass                                                   # right at the beginning
         else:
-            steps = rng.randint(1, 6 if not REAL else 10)
+            steps = rng.randint(1, 6 if KILLS < 4 else 10)
             seen = {progress_name(folder)}
             def enough(): seen.add(progress_name(folder)); return len(seen) > steps
             run.wait(enough)
