@@ -2,9 +2,10 @@
 
 The ordinary test run kills 3 times, and starts its processes from a server that has imported everything (seconds instead of a minute).
 `make soak` sets KILLS=20, and COMMANDS=1 to start the real commands, `python` and `torchrun`."""
-import json, multiprocessing, os, random, runpy, shutil, signal, socket, subprocess, sys, time, warnings
+import json, multiprocessing, os, random, runpy, socket, subprocess, sys, time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from romae_nb.checkpoint import Position, checkpoints, verify
@@ -36,7 +37,7 @@ class Run:
     def _command(self, processes, env):
         launch = [sys.executable] if processes == 1 else [sys.executable, '-m', 'torch.distributed.run', '--nproc-per-node', str(processes), '--master-port', port()]
         with open(self.log, 'a') as log:
-            self.group = subprocess.Popen([*launch, str(SCRIPT), str(self.folder), str(EPOCHS)], env=os.environ | env, stdout=log, stderr=log, start_new_session=True)
+            self.group = subprocess.Popen([*launch, str(SCRIPT), str(self.folder), str(EPOCHS)], env=os.environ | env, stdout=log, stderr=log)
         self.children = []
 
     def _fork(self, processes, env):
@@ -60,9 +61,11 @@ class Run:
 
     def kill(self):
         "SIGKILL for every process of the run."
-        if self.group:
-            try: os.killpg(self.group.pid, signal.SIGKILL)
-            except ProcessLookupError: pass
+        if self.group and self.group.poll() is None:
+            launcher = psutil.Process(self.group.pid)
+            for p in [*launcher.children(recursive=True), launcher]:              # torchrun gives each worker a session of its own
+                try: p.kill()
+                except psutil.NoSuchProcess: pass
             self.group.wait()
         for c in self.children: c.kill()
         for c in self.children: c.join()
