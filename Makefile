@@ -13,7 +13,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 export PYTHONWARNINGS ?= ignore::FutureWarning:torch.jit._script
 export MPLBACKEND ?= agg
 
-.PHONY: help install demo demo-quick test docs prepare check export sync nb timm timm-tiny clean
+.PHONY: help install demo demo-quick test soak docs prepare check export sync nb timm timm-tiny clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -33,6 +33,9 @@ demo-quick: ## the demo in under a minute
 
 test: $(STAMP) ## the tests
 	$(BIN)/python -m pytest
+
+soak: $(STAMP) ## kill training 20 times at random moments, on one process and on two, and compare with a run left alone (half an hour)
+	KILLS=20 COMMANDS=1 $(BIN)/python -m pytest -s tests/system/test_resume.py
 
 docs: $(STAMP) ## the site, in _docs/html
 	$(BIN)/python -m sphinx -q -W --keep-going -E nbs _docs/html
