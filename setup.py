@@ -13,7 +13,7 @@ setup(
     license=s['license'], keywords=s['keywords'].split(), python_requires='>=' + s['min_python'],
     long_description=Path('README.md').read_text(encoding='utf-8'), long_description_content_type='text/markdown',
     project_urls={k: s[v] for k, v in dict(Repository='repository', Documentation='documentation').items() if s[v]},
-    install_requires=s['requirements'].split(), extras_require={'dev': s['dev_requirements'].split()},
+    install_requires=s['requirements'].split(), extras_require={k.removesuffix('_requirements'): s[k].split() for k in s if k.endswith('_requirements')},
     packages=find_packages(include=[lib, f'{lib}.*'], exclude=[f'{lib}._dev', f'{lib}._dev.*']),
     entry_points={'nbdev': [f'{lib} = {lib}._modidx:d']},
 )

@@ -203,7 +203,7 @@ def to_timm(
     encoder = model.encoder if isinstance(model, MaskedAutoencoder) else model
     if not isinstance(encoder, (RoMAE, VisionTransformer)):
         raise TypeError(f'model: got a {type(encoder).__name__}; takes a MaskedAutoencoder, a RoMAE, or one of timm\'s VisionTransformers')
-    args = model_args(encoder) | dict(num_classes=num_classes, global_pool=global_pool or _pool_of(encoder))
+    args = model_args(encoder) | dict(num_classes=num_classes, global_pool=_pool_of(encoder) if global_pool is None else global_pool)
     if isinstance(encoder, RoMAE): args['weight_init'] = 'trunc_normal'             # for the head; pre-training's own would be too wide
     new = timm.create_model(architecture(encoder), **{k: tuple(v) if isinstance(v, list) else v for k, v in args.items()} | kwargs)
     _carry(encoder, new, kwargs)
@@ -334,7 +334,7 @@ def _read_tensors(file):
     try:
         if file.suffix == '.safetensors': return load_file(file)
         with torch.serialization.safe_globals([Namespace]): return torch.load(file, map_location='cpu', weights_only=True)
-    except (SafetensorError, UnpicklingError, RuntimeError, EOFError) as e:
+    except (SafetensorError, UnpicklingError, RuntimeError, EOFError, OSError) as e:
         raise ValueError(f'file: {file} is truncated, or holds more than tensors and plain settings ({str(e).splitlines()[0]}); takes a checkpoint of tensors') from e
 
 _PATCH = 'patch_embed.proj.weight'
@@ -425,7 +425,7 @@ def _read_msgpack(file):
         if dtype == 'bfloat16': return torch.frombuffer(bytearray(raw), dtype=torch.bfloat16).view(shape).float()
         return torch.from_numpy(np.frombuffer(raw, dtype).reshape(shape).copy())
     try: return msgpack.unpackb(Path(file).read_bytes(), ext_hook=array, raw=False, strict_map_key=False)
-    except (msgpack.exceptions.UnpackException, msgpack.exceptions.ExtraData, UnicodeDecodeError) as e:
+    except (ValueError, msgpack.exceptions.UnpackException) as e:               # ValueError: incomplete input, among others
         raise ValueError(f'file: {file} is truncated or no Flax checkpoint ({e!r}); takes a .msgpack file of MaskedAutoencoder-Jax') from e
 
 def _flax_sincos(side, dim):
