@@ -33,8 +33,10 @@ class Tokens:
         parts = self.values, self.positions, self.index
         if isinstance(keep, Ragged): return [x.select(keep) for x in parts]
         parts, counts = [x.expand(keep.shape[0], *x.shape[1:]) for x in parts], keep.sum(1)
-        if (counts == counts[:1]).all(): return [x[keep].unflatten(0, (keep.shape[0], -1)) for x in parts]    # a look at the data: a forward's only wait
-        return [Ragged.from_padded(x, ~keep) for x in parts]
+        # a look at the data, the one place where a forward waits for it; a compiled graph must not depend on it and takes the packed way
+        if not torch.compiler.is_compiling() and (counts == counts[:1]).all(): return [x[keep].unflatten(0, (keep.shape[0], -1)) for x in parts]
+        offsets = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+        return [Ragged(x[keep], offsets, keep.shape[1]) for x in parts]
 
 # %% ../nbs/03_tokens.ipynb #9bf67eae
 def tokenize(

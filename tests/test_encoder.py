@@ -5,6 +5,10 @@ from romae_nb.encoder import *
 
 # %% 56229346
 import math, pytest, torch
+from timm.layers import RmsNorm as TimmRmsNorm
+from torch._dynamo.backends.debugging import aot_eager
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from hypothesis import given, settings, strategies as st
 from romae_nb.tubelets import Ragged
 
@@ -21,16 +25,28 @@ def test_config_refuses():
         with pytest.raises(ValueError, match=match): EncoderConfig(**kw)
 
 
-# %% 2a4b0e5b
-@given(st.lists(st.integers(0, 3), min_size=1, max_size=12))
+# %% b71d7b98
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=12), st.integers(0, 2**20))
 @settings(max_examples=40, deadline=None)
-def test_packed_attention_is_per_row(lengths):
-    torch.manual_seed(0)
-    q, k, v = (Ragged.from_rows([torch.randn(n, 2, 4) for n in lengths]) for _ in range(3))
-    for out in (Packed(q).attend(q.data, k.data, v.data, 0.), Packed(q)._by_padding(q.data, k.data, v.data, 0.)):
-        for o, a, b, c in zip(q.like(out).rows(), q.rows(), k.rows(), v.rows()):
-            logits = torch.einsum('nhd,mhd->hnm', a, b) / math.sqrt(4)
-            torch.testing.assert_close(o, torch.einsum('hnm,mhd->nhd', logits.softmax(-1), c))
+def test_packed_attention_is_per_row(lengths, bits):
+    torch.manual_seed(bits)
+    q, k, v = (Ragged.from_rows([torch.randn(n, 2, 4, dtype=torch.double) for n in lengths]) for _ in range(3))
+    for x in (q, k, v): x.data.requires_grad_()
+    wanted = q.like(torch.rand(q.shape[0]) < .6)
+    queries = Queries.of(wanted)
+    want = []
+    for w, a, b, c in zip(wanted.rows(), q.rows(), k.rows(), v.rows()):
+        logits = torch.einsum('nhd,mhd->hnm', a[w], b) / math.sqrt(4)
+        want.append(torch.einsum('hnm,mhd->nhd', logits.softmax(-1), c))
+    want = torch.cat(want)
+    by_kernel = Packed(k).attend(queries.pick(q.data), k.data, v.data, 0., queries)
+    by_padding = Packed(k)._by_padding(queries.pick(q.data), k.data, v.data, queries.layout.rows, 0.)
+    weights, grads = torch.randn_like(want), None
+    for out in (want, by_kernel, by_padding):
+        torch.testing.assert_close(out, want)
+        got = torch.autograd.grad((out * weights).sum(), (q.data, k.data, v.data))
+        if grads is None: grads = got
+        for a, b in zip(got, grads): torch.testing.assert_close(a, b)
 
 
 # %% af7799d4
@@ -43,7 +59,7 @@ def test_kernel_gets_what_it_takes(width, monkeypatch):
         return torch.cat(rows)
     monkeypatch.setattr('torch.nn.attention.varlen.varlen_attn', stand_in)
     rows = Ragged.from_rows([torch.randn(n, 2, width) for n in (5, 1, 3)])
-    torch.testing.assert_close(Packed(rows)._by_kernel(*[rows.data] * 3), Packed(rows)._by_padding(*[rows.data] * 3, 0.))
+    torch.testing.assert_close(Packed(rows)._by_kernel(*[rows.data] * 3, rows), Packed(rows)._by_padding(*[rows.data] * 3, rows, 0.))
 
 
 # %% 1e1a17f4
@@ -51,14 +67,17 @@ def test_kernel_gets_what_it_takes(width, monkeypatch):
 @pytest.mark.parametrize('width', [60, 64, 72])
 def test_kernel_on_gpu(width):
     rows = Ragged.from_rows([torch.randn(n, 3, width) for n in (5, 1, 37, 200)]).to('cuda', torch.bfloat16)
-    got, want = Packed(rows)._by_kernel(*[rows.data] * 3), Packed(rows)._by_padding(*[rows.data] * 3, 0.)
+    got, want = Packed(rows)._by_kernel(*[rows.data] * 3, rows), Packed(rows)._by_padding(*[rows.data] * 3, rows, 0.)
     assert (got - want).norm() < 1e-2 * want.norm()
 
 
 # %% 4e214fe8
 def test_short_rows_share_calls():
-    rows = Ragged.from_rows([torch.randn(n, 2, 4) for n in [3, 5] * 50])
-    assert Packed(rows).runs == [(50, 3), (50, 5)] and Packed(Ragged.from_rows([torch.zeros(3)] * 10_000)).runs == [(10_000, 3)]
+    from romae_nb.encoder import _plan
+    offsets = lambda lengths: torch.tensor([0, *lengths]).cumsum(0)
+    runs, orders = _plan(*[offsets([3, 5] * 50)] * 2)
+    assert runs == [(50, 3, 3), (50, 5, 5)] and orders
+    assert _plan(*[offsets([3] * 10_000)] * 2) == ([(10_000, 3, 3)], None)
 
 
 # %% a7a72b3e
@@ -88,6 +107,18 @@ def test_grouped_attention_is_per_group(lengths, axis, seed):
             mates = [j for j in range(len(key)) if same(key[i], key[j])]
             weights = (torch.einsum('hd,mhd->hm', q[i], k[mates]) / 2).softmax(-1)
             torch.testing.assert_close(out[i], torch.einsum('hm,mhd->hd', weights, v[mates]), atol=1e-5, rtol=1e-5)
+
+
+# %% 2b523309
+@pytest.mark.parametrize('shape', [(5, 12), (2, 3, 12), (0, 12)])
+def test_norm_is_timms(shape):
+    torch.manual_seed(0)
+    mine, timms = RmsNorm(12, 1e-12).double(), TimmRmsNorm(12, 1e-12).double()
+    torch.nn.init.normal_(mine.weight); timms.load_state_dict(mine.state_dict())
+    x, g = torch.randn(shape, dtype=torch.double, requires_grad=True), torch.randn(shape, dtype=torch.double)
+    a, b = mine(x), timms(x)
+    torch.testing.assert_close(a, b)
+    for got, want in zip(torch.autograd.grad(a, (x, mine.weight), g), torch.autograd.grad(b, (x, timms.weight), g)): torch.testing.assert_close(got, want)
 
 
 # %% fcab9b7a
@@ -168,6 +199,112 @@ def test_encoder_refuses():
                         ((Ragged.from_padded(x, pad), pos), 'positions: got Tensor for tokens in a Ragged'),
                         ((Ragged.from_rows([x[0]]), Ragged.from_rows([p.T for p in pos[:2, :, :3]])), 'positions: got 2 rows; takes 1')]:
         with pytest.raises(ValueError, match=match): enc(*args)
+
+
+# %% 0ba0ee8a
+def ways_case(lengths, seed=0, **kw):
+    enc, x, pos, pad = case(lengths, seed=seed, **kw)
+    return enc.train(), Ragged.from_padded(x, pad), Ragged.from_padded(pos.transpose(1, 2), pad)
+
+def out_and_grads(enc, run):
+    "What `run` returns, and the gradient of every parameter, which the sum of squares gives."
+    enc.zero_grad()
+    out = run()
+    out.float().square().sum().backward()
+    return [out.detach(), *(p.grad.clone() for p in enc.parameters())]
+
+def each_alone(enc, x, pos): return torch.cat([enc(a[None], b.T[None])[0] for a, b in zip(x.rows(), pos.rows()) if len(a)])
+
+def with_keys(enc, x, pos):
+    (values, pad), places = x.to_padded(), pos.to_padded()[0]
+    return enc.run(values, places, Dense(~pad[:, None, None]))[~pad]
+
+
+# %% e37d2406
+@given(lengths_st, st.integers(0, 99))
+@settings(max_examples=20, deadline=None)
+def test_layouts_agree(lengths, seed):
+    enc, x, pos = ways_case(lengths, seed)
+    with_empty = [Ragged.from_rows([*t.rows(), t.data[:0]]) for t in (x, pos)]
+    want = out_and_grads(enc, lambda: each_alone(enc, x, pos))
+    recomputed = Encoder(enc.cfg).train()
+    recomputed.load_state_dict(enc.state_dict()); recomputed.grad_checkpointing = True
+    for e, run in [(enc, lambda: enc(x, pos).data), (enc, lambda: enc(*with_empty).data), (enc, lambda: with_keys(enc, x, pos)),
+                   (recomputed, lambda: recomputed(x, pos).data)]:
+        for a, b in zip(out_and_grads(e, run), want): torch.testing.assert_close(a, b, atol=2e-4, rtol=1e-4)
+
+
+# %% 4de2f820
+def test_autocast_agrees():
+    enc, x, pos = ways_case((7, 1, 4, 30))
+    want = out_and_grads(enc, lambda: enc(x, pos).data)
+    def half():
+        with torch.autocast('cpu', torch.bfloat16): return enc(x, pos).data
+    for a, b in zip(out_and_grads(enc, half), want): assert (a - b).norm() < .05 * b.norm()
+
+
+# %% d5b83a38
+@pytest.mark.parametrize('ragged', [True, False])
+def test_compiled_agrees_without_recompiling(ragged):
+    graphs, first = [], 0
+    def backend(graph, inputs): graphs.append(graph); return aot_eager(graph, inputs)
+    enc = Encoder(EncoderConfig(d_model=12, nhead=2, depth=1)).train()
+    compiled = torch.compile(enc, backend=backend, fullgraph=True, dynamic=True)          # fullgraph: a break is an error
+    for lengths in [(6, 4, 1), (9, 2, 2), (3, 5, 7, 4), (1, 1)] if ragged else [(4, 4, 4), (9, 9), (5, 5, 5, 5)]:
+        x, pos = (Ragged.from_rows([torch.randn(n, d) for n in lengths]) for d in (12, 1))
+        args = (x, pos) if ragged else (x.data.unflatten(0, (len(x), -1)), pos.data.view(len(x), 1, -1))
+        data = lambda out: out.data if ragged else out
+        got, want = (out_and_grads(enc, lambda: data(f(*args))) for f in (compiled, enc))
+        for a, b in zip(got, want): torch.testing.assert_close(a, b, atol=2e-5, rtol=1e-4)
+        first = first or len(graphs)                # torch may hand one graph over twice: it retries with numbers as symbols
+    assert len(graphs) == first
+
+
+# %% 8116b7dc
+@given(lengths_st, st.integers(0, 99), st.booleans())
+@settings(max_examples=20, deadline=None)
+def test_queries_are_a_part(lengths, seed, none):
+    enc, x, pos = ways_case(lengths, seed)
+    g = torch.Generator().manual_seed(seed)
+    wanted = x.like(torch.rand(x.shape[0], generator=g) < (0. if none else .5))
+    part = lambda: run_blocks(enc.blocks, x.data, enc.rope(pos.data.T), Packed(x), queries=Queries.of(wanted))[0]
+    for a, b in zip(out_and_grads(enc, part), out_and_grads(enc, lambda: enc(x, pos).data[wanted.data])):
+        torch.testing.assert_close(a, b, atol=2e-4, rtol=1e-4)
+    dense, places = torch.randn(3, 6, 24, generator=g), torch.rand(3, 6, 2, generator=g)
+    keep = torch.rand(3, 6, generator=g).argsort(1) < (0 if none else 2)
+    got = run_blocks(enc.blocks, dense, rope_angles_of(enc.rope, places), Dense(), queries=Queries.of(keep))[0]
+    torch.testing.assert_close(got, enc.run(dense, places, Dense())[keep].view(got.shape), atol=1e-5, rtol=1e-5)
+
+
+# %% 506dfb93
+class Largest(TorchDispatchMode):
+    "Sees every tensor that is made; `numel` is the largest's."
+    numel = 0
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        self.numel = max([self.numel, *(t.numel() for t in tree_leaves(out) if isinstance(t, torch.Tensor))])
+        return out
+
+def largest(lengths):
+    enc = Encoder(EncoderConfig(d_model=16, nhead=2, depth=1)).train()
+    x, pos = (Ragged.from_rows(torch.randn(sum(lengths), d).split(lengths)) for d in (16, 1))
+    with Largest() as seen: enc(x, pos).data.sum().backward()
+    return seen.numel
+
+
+# %% 9df84c3d
+def test_memory_is_linear():
+    assert largest([2048]) == 2 * largest([1024]) < 1024**2 / 2
+    assert largest([1024] + [1] * 1024) == largest([2048]) == largest([2] * 1024)
+
+
+# %% f1fec58f
+def test_many_and_uneven_rows():
+    rows = [3] * 10_000
+    x, pos = (Ragged.from_rows(torch.randn(sum(rows), d).split(rows)) for d in (16, 1))
+    enc = Encoder(EncoderConfig(d_model=16, nhead=2, depth=1))
+    together = enc(x, pos)
+    torch.testing.assert_close(together.data[-3:], enc(x[9_999][None], pos[9_999].T[None])[0], atol=1e-5, rtol=1e-5)
 
 
 # %% 9561bb5c
