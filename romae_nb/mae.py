@@ -12,11 +12,11 @@ from fastcore.basics import patch
 from torch import Tensor, nn
 from timm.layers import RmsNorm, trunc_normal_
 
-from .encoder import Dense, EncoderConfig, Packed, make_blocks, rope_angles_of, run_blocks
+from .encoder import Dense, EncoderConfig, Packed, Queries, make_blocks, rope_angles_of, run_blocks
 from .masking import random_mask
 from .romae import RoMAE, Tokens, prepend_at_origin
 from .rope import sincos_rows
-from .tubelets import Ragged, check_mask, on_tokens, patchify, split_first
+from .tubelets import Ragged, check_mask, on_tokens, patchify, prepend, split_first
 
 # %% ../nbs/06_mae.ipynb #250ae768
 class MaskedAutoencoder(nn.Module):
@@ -139,10 +139,14 @@ def _decode(self:MaskedAutoencoder,
     cls, rest = split_first(encoded) if self.encoder.has_cls else (None, encoded)
     x = on_tokens(lambda h, i: self._fill(rest, h, i), hidden, tokens.index)
     positions = tokens.positions
-    if cls is not None: x, positions = prepend_at_origin(cls, x, positions)
-    out = self._run_decoder(x, positions)
-    if cls is not None: out = split_first(out)[1]
-    return on_tokens(self._predict, out, hidden)
+    wanted = hidden
+    if cls is not None:
+        x, positions = prepend_at_origin(cls, x, positions)
+        wanted = prepend(cls.new_zeros(cls.shape[0], dtype=torch.bool), hidden)
+    equal = isinstance(hidden, Ragged) or isinstance(rest, Tensor)        # a rectangle of tokens needs a rectangle of hidden ones
+    out = self._run_decoder(x, positions, Queries.of(wanted) if equal else None)
+    if not equal: out = out[wanted]
+    return on_tokens(lambda h: self._predict(out, h), hidden)
 
 @patch
 def _fill(self:MaskedAutoencoder, visible, hidden, index):
@@ -155,15 +159,16 @@ def _fill(self:MaskedAutoencoder, visible, hidden, index):
 
 # %% ../nbs/06_mae.ipynb #1d05247e
 @patch
-def _run_decoder(self:MaskedAutoencoder, x, positions):
+def _run_decoder(self:MaskedAutoencoder, x, positions, queries):
+    "The decoder; with `queries` its last block computes no other tokens."
     checkpointing = self.encoder.grad_checkpointing and self.training
-    if isinstance(x, Tensor): return run_blocks(self.decoder, x, rope_angles_of(self.decoder_rope, positions), Dense(), checkpointing)[0]
-    return x.like(run_blocks(self.decoder, x.data, rope_angles_of(self.decoder_rope, positions.data), Packed(x), checkpointing)[0])
+    layout, (x, positions) = (Dense(), (x, positions)) if isinstance(x, Tensor) else (Packed(x), (x.data, positions.data))
+    return run_blocks(self.decoder, x, rope_angles_of(self.decoder_rope, positions), layout, checkpointing, queries=queries)[0]
 
 @patch
 def _predict(self:MaskedAutoencoder, x, hidden):
-    "The head, for hidden tokens only."
-    pred = self.head(x[hidden])
+    "The head's outputs for hidden tokens, in their places."
+    pred = self.head(x)
     return pred.new_zeros(*hidden.shape, pred.shape[-1]).masked_scatter(hidden.unsqueeze(-1), pred)
 
 # %% ../nbs/06_mae.ipynb #65eef79c

@@ -5,6 +5,7 @@ from romae_nb.encoder import *
 
 # %% 56229346
 import math, pytest, torch
+from timm.layers import RmsNorm as TimmRmsNorm
 from hypothesis import given, settings, strategies as st
 from romae_nb.tubelets import Ragged
 
@@ -18,16 +19,28 @@ def test_config_refuses():
         with pytest.raises(ValueError, match=match): EncoderConfig(**kw)
 
 
-# %% 2a4b0e5b
-@given(st.lists(st.integers(0, 3), min_size=1, max_size=12))
+# %% 45c6971e
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=12), st.integers(0, 2**20))
 @settings(max_examples=40, deadline=None)
-def test_packed_attention_is_per_row(lengths):
-    torch.manual_seed(0)
-    q, k, v = (Ragged.from_rows([torch.randn(n, 2, 4) for n in lengths]) for _ in range(3))
-    for out in (Packed(q).attend(q.data, k.data, v.data, 0.), Packed(q)._by_padding(q.data, k.data, v.data, 0.)):
-        for o, a, b, c in zip(q.like(out).rows(), q.rows(), k.rows(), v.rows()):
-            logits = torch.einsum('nhd,mhd->hnm', a, b) / math.sqrt(4)
-            torch.testing.assert_close(o, torch.einsum('hnm,mhd->nhd', logits.softmax(-1), c))
+def test_packed_attention_is_per_row(lengths, bits):
+    torch.manual_seed(bits)
+    q, k, v = (Ragged.from_rows([torch.randn(n, 2, 4, dtype=torch.double) for n in lengths]) for _ in range(3))
+    for x in (q, k, v): x.data.requires_grad_()
+    wanted = q.like(torch.rand(q.shape[0]) < .6)
+    queries = Queries.of(wanted)
+    want = []
+    for w, a, b, c in zip(wanted.rows(), q.rows(), k.rows(), v.rows()):
+        logits = torch.einsum('nhd,mhd->hnm', a[w], b) / math.sqrt(4)
+        want.append(torch.einsum('hnm,mhd->nhd', logits.softmax(-1), c))
+    want = torch.cat(want)
+    by_kernel = Packed(k).attend(queries.pick(q.data), k.data, v.data, 0., queries)
+    by_padding = Packed(k)._by_padding(queries.pick(q.data), k.data, v.data, queries.layout.rows, 0.)
+    weights, grads = torch.randn_like(want), None
+    for out in (want, by_kernel, by_padding):
+        torch.testing.assert_close(out, want)
+        got = torch.autograd.grad((out * weights).sum(), (q.data, k.data, v.data))
+        if grads is None: grads = got
+        for a, b in zip(got, grads): torch.testing.assert_close(a, b)
 
 
 # %% af7799d4
@@ -40,7 +53,7 @@ def test_kernel_gets_what_it_takes(width, monkeypatch):
         return torch.cat(rows)
     monkeypatch.setattr('torch.nn.attention.varlen.varlen_attn', stand_in)
     rows = Ragged.from_rows([torch.randn(n, 2, width) for n in (5, 1, 3)])
-    torch.testing.assert_close(Packed(rows)._by_kernel(*[rows.data] * 3), Packed(rows)._by_padding(*[rows.data] * 3, 0.))
+    torch.testing.assert_close(Packed(rows)._by_kernel(*[rows.data] * 3, rows), Packed(rows)._by_padding(*[rows.data] * 3, rows, 0.))
 
 
 # %% 1e1a17f4
@@ -48,14 +61,17 @@ def test_kernel_gets_what_it_takes(width, monkeypatch):
 @pytest.mark.parametrize('width', [60, 64, 72])
 def test_kernel_on_gpu(width):
     rows = Ragged.from_rows([torch.randn(n, 3, width) for n in (5, 1, 37, 200)]).to('cuda', torch.bfloat16)
-    got, want = Packed(rows)._by_kernel(*[rows.data] * 3), Packed(rows)._by_padding(*[rows.data] * 3, 0.)
+    got, want = Packed(rows)._by_kernel(*[rows.data] * 3, rows), Packed(rows)._by_padding(*[rows.data] * 3, rows, 0.)
     assert (got - want).norm() < 1e-2 * want.norm()
 
 
 # %% 4e214fe8
 def test_short_rows_share_calls():
-    rows = Ragged.from_rows([torch.randn(n, 2, 4) for n in [3, 5] * 50])
-    assert Packed(rows).runs == [(50, 3), (50, 5)] and Packed(Ragged.from_rows([torch.zeros(3)] * 10_000)).runs == [(10_000, 3)]
+    from romae_nb.encoder import _plan
+    offsets = lambda lengths: torch.tensor([0, *lengths]).cumsum(0)
+    runs, orders = _plan(*[offsets([3, 5] * 50)] * 2)
+    assert runs == [(50, 3, 3), (50, 5, 5)] and orders
+    assert _plan(*[offsets([3] * 10_000)] * 2) == ([(10_000, 3, 3)], None)
 
 
 # %% a7a72b3e
@@ -66,6 +82,18 @@ def test_drop_path_drops_rows():
     assert all(r.unique().numel() == 1 for r in x)                       # a row lives or dies as one
     assert {round(r[0, 0].item(), 4) for r in x} == {0., round(1 / .75, 4)}
     assert Packed(rows).drop_path(rows.data, .25, False) is rows.data
+
+
+# %% 4d879660
+@pytest.mark.parametrize('shape', [(5, 12), (2, 3, 12), (0, 12)])
+def test_norm_is_timms(shape):
+    torch.manual_seed(0)
+    mine, timms = RmsNorm(12, 1e-12).double(), TimmRmsNorm(12, 1e-12).double()
+    torch.nn.init.normal_(mine.weight); timms.load_state_dict(mine.state_dict())
+    x, g = torch.randn(shape, dtype=torch.double, requires_grad=True), torch.randn(shape, dtype=torch.double)
+    a, b = mine(x), timms(x)
+    torch.testing.assert_close(a, b)
+    for got, want in zip(torch.autograd.grad(a, (x, mine.weight), g), torch.autograd.grad(b, (x, timms.weight), g)): torch.testing.assert_close(got, want)
 
 
 # %% fcab9b7a

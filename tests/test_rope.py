@@ -9,6 +9,18 @@ import pytest, torch
 from hypothesis import given, settings, strategies as st
 
 
+# %% 23d5a3f9
+@pytest.mark.parametrize('head_dim,n_dims', [(60, 2), (12, 3), (14, 3), (8, 1)])
+def test_one_product_is_the_formula(head_dim, n_dims):
+    torch.manual_seed(0)
+    x, w, pos = torch.randn(2, 7, 10), torch.randn(3 * head_dim, 10), torch.randn(2, n_dims, 7)
+    cos, sin = NDPRope(head_dim, n_dims)(pos)
+    q = rotate((x @ w.T).unflatten(-1, (3, head_dim)), cos, sin, n_dims)
+    p = rotate_pairs((x @ side_by_side(w, head_dim, n_dims).T).unflatten(-1, (3, head_dim)), complex_turns(cos, sin, head_dim))
+    reordered = side_by_side(torch.eye(head_dim), head_dim, n_dims).argmax(1)                    # which row went where
+    torch.testing.assert_close(p, q[..., reordered], atol=1e-5, rtol=1e-5)
+
+
 # %% cbb19120
 def test_zero_is_identity():
     x = torch.randn(5, 2, 14)
