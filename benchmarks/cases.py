@@ -12,6 +12,7 @@ from timm.models.vision_transformer import VisionTransformer
 import romae_nb.romae  # noqa: F401, registers the models
 from romae_nb.encoder import ENCODER_SIZES
 from romae_nb.hub import from_reference
+from romae_nb.mae import MaskedAutoencoder
 from romae_nb.masking import random_mask
 from romae_nb.positions import grid_positions
 from romae_nb.tubelets import Ragged
@@ -133,12 +134,11 @@ def check_same(ours, theirs, tolerance=1e-4):
 
 
 def mae_of(setting, sizes):
-    from romae_nb.mae import MaskedAutoencoder
     kw = dict(sizes, embed_dim=setting.size['d_model'], depth=setting.size['depth'], num_heads=setting.size['nhead'])
     return setting.ready(MaskedAutoencoder('romae_tiny', kw))
 
 
-def pretrain_sides(reference, setting, ours_args, theirs_args, sizes, real):
+def pretrain_sides(reference, setting, ours_args, theirs_args, sizes, check):
     "A pre-training step of both."
     values, positions, mask = ours_args
     if reference is None: ours = mae_of(setting, sizes)
@@ -146,13 +146,13 @@ def pretrain_sides(reference, setting, ours_args, theirs_args, sizes, real):
     loss = lambda m: m.loss(m(values, positions, mask=mask), values, mask=mask)
     sides = dict(ours=train(ours.train(), setting.optimizer(ours), loss, setting))
     if reference is None: return sides
-    if real: check_same(lambda: loss(ours), lambda: theirs(**theirs_args)[1])
+    if check: check_same(lambda: loss(ours), lambda: theirs(**theirs_args)[1])
     return sides | dict(reference=train(theirs.train(), setting.optimizer(theirs), lambda m: m(**theirs_args)[1], setting))
 
 
-def pretrain_series(reference, setting, **kw):
+def pretrain_series(reference, setting, check=True, **kw):
     batch = series(device=setting.device, **kw)
-    return pretrain_sides(reference, setting, batch.ours(), batch.theirs(), SERIES, real=batch.full and not setting.half)
+    return pretrain_sides(reference, setting, batch.ours(), batch.theirs(), SERIES, check and batch.full and not setting.half)
 
 
 def images(n=16, side=224, device='cpu', seed=0):
@@ -164,7 +164,7 @@ def pretrain_images(reference, setting, n=16, side=224, ratio=.75):
     places = grid_positions((1, side // 16, side // 16), 2).expand(n, 2, -1).to(setting.device)
     mask = random_mask(torch.ones(n, places.shape[-1], dtype=torch.bool), ratio, g).to(setting.device)
     theirs = dict(values=values.unsqueeze(1), positions=places, mask=mask)
-    return pretrain_sides(reference, setting, (values, None, mask), theirs, IMAGE, real=not setting.half)
+    return pretrain_sides(reference, setting, (values, None, mask), theirs, IMAGE, check=not setting.half)
 
 
 def classify_series(reference, setting, **kw):
@@ -210,7 +210,7 @@ def train_on_images(reference, setting, n=16, side=224):
     return {k: train(m, setting.optimizer(m), loss, setting) for k, m in ready.items()}
 
 
-def series_case(**kw): return lambda reference, setting: pretrain_series(reference, setting, **kw)
+def series_case(**kw): return lambda reference, setting, **small: pretrain_series(reference, setting, **kw | small)
 
 
 CASES = {
