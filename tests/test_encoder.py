@@ -6,6 +6,9 @@ from romae_nb.encoder import *
 # %% 56229346
 import math, pytest, torch
 from timm.layers import RmsNorm as TimmRmsNorm
+from torch._dynamo.backends.debugging import aot_eager
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from hypothesis import given, settings, strategies as st
 from romae_nb.tubelets import Ragged
 
@@ -174,6 +177,112 @@ def test_encoder_refuses():
                         ((Ragged.from_padded(x, pad), pos), 'positions: got Tensor for tokens in a Ragged'),
                         ((Ragged.from_rows([x[0]]), Ragged.from_rows([p.T for p in pos[:2, :, :3]])), 'positions: got 2 rows; takes 1')]:
         with pytest.raises(ValueError, match=match): enc(*args)
+
+
+# %% 47668c7e
+def ways_case(lengths, seed=0, **kw):
+    enc, x, pos, pad = case(lengths, seed=seed, **kw)
+    return enc.train(), Ragged.from_padded(x, pad), Ragged.from_padded(pos.transpose(1, 2), pad)
+
+def out_and_grads(enc, run):
+    "What `run` returns, and the gradient of every parameter, which the sum of squares gives."
+    enc.zero_grad()
+    out = run()
+    out.float().square().sum().backward()
+    return [out.detach(), *(p.grad.clone() for p in enc.parameters())]
+
+def each_alone(enc, x, pos): return torch.cat([enc(a[None], b.T[None])[0] for a, b in zip(x.rows(), pos.rows()) if len(a)])
+
+def with_keys(enc, x, pos):
+    (values, pad), places = x.to_padded(), pos.to_padded()[0]
+    return enc.run(values, places, Dense(~pad[:, None, None]))[~pad]
+
+
+# %% 567de546
+@given(lengths_st, st.integers(0, 99))
+@settings(max_examples=20, deadline=None)
+def test_layouts_agree(lengths, seed):
+    enc, x, pos = ways_case(lengths, seed)
+    with_empty = [Ragged.from_rows([*t.rows(), t.data[:0]]) for t in (x, pos)]
+    want = out_and_grads(enc, lambda: each_alone(enc, x, pos))
+    recomputed = Encoder(enc.cfg).train()
+    recomputed.load_state_dict(enc.state_dict()); recomputed.grad_checkpointing = True
+    for e, run in [(enc, lambda: enc(x, pos).data), (enc, lambda: enc(*with_empty).data), (enc, lambda: with_keys(enc, x, pos)),
+                   (recomputed, lambda: recomputed(x, pos).data)]:
+        for a, b in zip(out_and_grads(e, run), want): torch.testing.assert_close(a, b, atol=2e-4, rtol=1e-4)
+
+
+# %% 8cd08b03
+def test_autocast_agrees():
+    enc, x, pos = ways_case((7, 1, 4, 30))
+    want = out_and_grads(enc, lambda: enc(x, pos).data)
+    def half():
+        with torch.autocast('cpu', torch.bfloat16): return enc(x, pos).data
+    for a, b in zip(out_and_grads(enc, half), want): assert (a - b).norm() < .05 * b.norm()
+
+
+# %% d22b6042
+@pytest.mark.parametrize('ragged', [True, False])
+def test_compiled_agrees_without_recompiling(ragged):
+    graphs, first = [], 0
+    def backend(graph, inputs): graphs.append(graph); return aot_eager(graph, inputs)
+    enc = Encoder(EncoderConfig(d_model=12, nhead=2, depth=1)).train()
+    compiled = torch.compile(enc, backend=backend, fullgraph=True, dynamic=True)          # fullgraph: a break is an error
+    for lengths in [(6, 4, 1), (9, 2, 2), (3, 5, 7, 4), (1, 1)] if ragged else [(4, 4, 4), (9, 9), (5, 5, 5, 5)]:
+        x, pos = (Ragged.from_rows([torch.randn(n, d) for n in lengths]) for d in (12, 1))
+        args = (x, pos) if ragged else (x.data.unflatten(0, (len(x), -1)), pos.data.view(len(x), 1, -1))
+        data = lambda out: out.data if ragged else out
+        got, want = (out_and_grads(enc, lambda: data(f(*args))) for f in (compiled, enc))
+        for a, b in zip(got, want): torch.testing.assert_close(a, b, atol=2e-5, rtol=1e-4)
+        first = first or len(graphs)                # torch may hand one graph over twice: it retries with numbers as symbols
+    assert len(graphs) == first
+
+
+# %% b6b54be0
+@given(lengths_st, st.integers(0, 99), st.booleans())
+@settings(max_examples=20, deadline=None)
+def test_queries_are_a_part(lengths, seed, none):
+    enc, x, pos = ways_case(lengths, seed)
+    g = torch.Generator().manual_seed(seed)
+    wanted = x.like(torch.rand(x.shape[0], generator=g) < (0. if none else .5))
+    part = lambda: run_blocks(enc.blocks, x.data, enc.rope(pos.data.T), Packed(x), queries=Queries.of(wanted))[0]
+    for a, b in zip(out_and_grads(enc, part), out_and_grads(enc, lambda: enc(x, pos).data[wanted.data])):
+        torch.testing.assert_close(a, b, atol=2e-4, rtol=1e-4)
+    dense, places = torch.randn(3, 6, 24, generator=g), torch.rand(3, 6, 2, generator=g)
+    keep = torch.rand(3, 6, generator=g).argsort(1) < (0 if none else 2)
+    got = run_blocks(enc.blocks, dense, rope_angles_of(enc.rope, places), Dense(), queries=Queries.of(keep))[0]
+    torch.testing.assert_close(got, enc.run(dense, places, Dense())[keep].view(got.shape), atol=1e-5, rtol=1e-5)
+
+
+# %% 9f4fae64
+class Largest(TorchDispatchMode):
+    "Sees every tensor that is made; `numel` is the largest's."
+    numel = 0
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        self.numel = max([self.numel, *(t.numel() for t in tree_leaves(out) if isinstance(t, torch.Tensor))])
+        return out
+
+def largest(lengths):
+    enc = Encoder(EncoderConfig(d_model=16, nhead=2, depth=1)).train()
+    x, pos = (Ragged.from_rows(torch.randn(sum(lengths), d).split(lengths)) for d in (16, 1))
+    with Largest() as seen: enc(x, pos).data.sum().backward()
+    return seen.numel
+
+
+# %% beffe5c8
+def test_memory_is_linear():
+    assert largest([2048]) == 2 * largest([1024]) < 1024**2 / 2
+    assert largest([1024] + [1] * 1024) == largest([2048]) == largest([2] * 1024)
+
+
+# %% 2e5a6c9a
+def test_many_and_uneven_rows():
+    rows = [3] * 10_000
+    x, pos = (Ragged.from_rows(torch.randn(sum(rows), d).split(rows)) for d in (16, 1))
+    enc = Encoder(EncoderConfig(d_model=16, nhead=2, depth=1))
+    together = enc(x, pos)
+    torch.testing.assert_close(together.data[-3:], enc(x[9_999][None], pos[9_999].T[None])[0], atol=1e-5, rtol=1e-5)
 
 
 # %% 9561bb5c
