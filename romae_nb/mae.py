@@ -7,6 +7,7 @@ __all__ = ['MaskedAutoencoder']
 
 # %% ../nbs/06_mae.ipynb #fc6c8738
 import torch
+import torch.nn.functional as F
 import timm
 from fastcore.basics import patch
 from torch import Tensor, nn
@@ -154,8 +155,7 @@ def _fill(self:MaskedAutoencoder, visible, hidden, index):
     masked = self.mask_token.expand(*hidden.shape, -1)
     if self.decoder_rope is None: masked = masked + sincos_rows(index, masked.shape[-1])
     visible = visible.data if isinstance(visible, Ragged) else visible
-    masked = self.pos_drop(masked)
-    return masked.masked_scatter(~hidden.unsqueeze(-1), visible.to(masked.dtype))
+    return _put(self.pos_drop(masked), ~hidden, visible)
 
 # %% ../nbs/06_mae.ipynb #1d05247e
 @patch
@@ -169,7 +169,12 @@ def _run_decoder(self:MaskedAutoencoder, x, positions, queries):
 def _predict(self:MaskedAutoencoder, x, hidden):
     "The head's outputs for hidden tokens, in their places."
     pred = self.head(x)
-    return pred.new_zeros(*hidden.shape, pred.shape[-1]).masked_scatter(hidden.unsqueeze(-1), pred)
+    return _put(pred.new_zeros(*hidden.shape, pred.shape[-1]), hidden, pred)
+
+def _put(into, where, tokens):
+    "`tokens`, one after another, where `where` is True. Their numbers make a gradient that is one copy, unlike `masked_scatter`'s."
+    index = where.flatten().nonzero().squeeze(1)
+    return into.flatten(0, -2).index_copy(0, index, tokens.flatten(0, -2).to(into.dtype)).view_as(into)
 
 # %% ../nbs/06_mae.ipynb #65eef79c
 @patch
@@ -205,9 +210,11 @@ def loss(self:MaskedAutoencoder,
     if self.norm_targets:
         mean, scale = self.target_stats(target)
         target = (target - mean) / scale
-    error = (pred.to(torch.promote_types(pred.dtype, torch.float32)) - target).square().masked_fill(~real.unsqueeze(-1), 0)
+    dtype = torch.promote_types(torch.promote_types(pred.dtype, target.dtype), torch.float32)
+    pred, target = (x.to(dtype).masked_fill(~real.unsqueeze(-1), 0) for x in (pred, target))
+    error = F.mse_loss(pred, target, reduction='sum')                # one pass each way
     count = (hidden if self.reference_mean else real).sum() * target.shape[-1]
-    return error.sum() / count.clamp(min=1)
+    return error / count.clamp(min=1)
 
 # %% ../nbs/06_mae.ipynb #26acc08f
 @patch

@@ -40,9 +40,11 @@ class Tokens:
         parts = self.values, self.positions, self.index
         if isinstance(keep, Ragged): return Tokens(*(x.select(keep) for x in parts))
         counts = keep.sum(1)
-        if (counts == counts[:1]).all():                 # a look at the data: the one place where a forward waits for it
+        # a look at the data, the one place where a forward waits for it; a compiled graph must not depend on it and takes the packed way
+        if not torch.compiler.is_compiling() and (counts == counts[:1]).all():
             return Tokens(*(x.expand(keep.shape[0], *x.shape[1:])[keep].unflatten(0, (keep.shape[0], -1)) for x in parts))
-        return Tokens(*(Ragged.from_padded(x.expand(keep.shape[0], *x.shape[1:]), ~keep) for x in parts))
+        offsets = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+        return Tokens(*(Ragged(x.expand(keep.shape[0], *x.shape[1:])[keep], offsets, keep.shape[1]) for x in parts))
 
 # %% ../nbs/05_romae.ipynb #4da4fe69
 def tokenize(

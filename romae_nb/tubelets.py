@@ -215,9 +215,9 @@ def split_first(
 ) -> tuple[Tensor, Tensor|Ragged]:  # the first tokens, (B, ...), and the rest
     "Take the first token of every row off again: the inverse of `prepend`. Every row must have one."
     if isinstance(x, Tensor): return x[:, 0], x[:, 1:]
-    rest = torch.ones(x.shape[0], dtype=torch.bool, device=x.device)
-    rest[x.offsets[:-1]] = False
-    return x.data[x.offsets[:-1]], Ragged(x.data[rest], x.offsets - torch.arange(len(x) + 1, device=x.device), x.max_len - 1)
+    offsets, n = x.offsets - torch.arange(len(x) + 1, device=x.device), x.shape[0] - len(x)
+    rest = torch.arange(n, device=x.device) + torch.repeat_interleave(offsets.diff(), output_size=n) + 1    # numbers, no mask: sizes stay known
+    return x.data[x.offsets[:-1]], Ragged(x.data[rest], offsets, x.max_len - 1)
 
 # %% ../nbs/02_tubelets.ipynb #017629c2
 def check_tokens(
