@@ -5,15 +5,15 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 BUILD := $(BIN)/python romae_nb/_dev/build.py
 
-# one thread each, and none that spins while another process has the core
+# one thread each; threads that wait must sleep: where another program holds a core, spinning ones were seen to slow a training step 25 times
 export OMP_NUM_THREADS ?= 1
-export OMP_WAIT_POLICY ?= passive
-# threads that wait must sleep: where another program holds a core, spinning ones were seen to slow a training step 25 times
 export OMP_WAIT_POLICY ?= PASSIVE
 export PYTHONWARNINGS ?= ignore::FutureWarning:torch.jit._script
 export MPLBACKEND ?= agg
 
-.PHONY: help install demo demo-quick test soak docs prepare check export sync nb timm timm-tiny clean
+THREADS ?= 2
+
+.PHONY: help install demo demo-quick bench test soak docs prepare check export sync nb timm timm-tiny clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -30,6 +30,10 @@ demo: $(STAMP) ## digits made irregular: pre-train, draw, fine-tune (QUICK=1 for
 
 demo-quick: ## the demo in under a minute
 	$(MAKE) demo QUICK=1
+
+bench: $(STAMP) ## speed and memory beside timm, and beside the reference with REFERENCE=its checkout (DEVICE=cuda, QUICK=1, THREADS=2)
+	OMP_NUM_THREADS=$(THREADS) $(BIN)/python -m benchmarks --threads $(THREADS) --device $(or $(DEVICE),cpu) \
+		$(if $(REFERENCE),--reference '$(abspath $(REFERENCE))') $(if $(QUICK),--quick) $(BENCH)
 
 test: $(STAMP) ## the tests
 	$(BIN)/python -m pytest
