@@ -172,7 +172,7 @@ class ActivationCheckpointing(Restoring):
 
 # %% ../nbs/21_stepping.ipynb #ee4c8be8
 class EMA(Restoring):
-    "Keep an average of the weights, and validate it. After a fit it is there as `model`."
+    "Keep an average of the weights, and validate it. After a fit it is there as `averaged`."
     order = MixedPrecision.order + 2
     def __init__(self,
         decay:float=.9999,   # share of the old average after every step
@@ -181,18 +181,18 @@ class EMA(Restoring):
     ):
         if not 0 <= decay < 1: raise ValueError(f'decay: got {decay}; takes 0 up to, not including, 1')
         self.kw = dict(decay=decay, use_warmup=warmup) | kwargs
-        self.ema, self.step, self._loaded, self._swapped, self._missed = None, 0, None, False, False
+        self._ema, self.step, self._loaded, self._swapped, self._missed = None, 0, None, False, False
 
     @property
-    def model(self):  # the averaged model, or None before the first fit
-        return self.ema and self.ema.module
+    def averaged(self):  # the averaged model, or None before the first fit
+        return self._ema and self._ema.module
 
     def before_fit(self):
         self.restore()
         if hasattr(self.learn, 'lr_finder'): self.run = False; return
         model = get_model(self.learn.model)
-        if self.ema is None: self.ema = ModelEmaV3(model, **self.kw)
-        self.ema.to(next(model.parameters()).device)
+        if self._ema is None: self._ema = ModelEmaV3(model, **self.kw)
+        self._ema.to(next(model.parameters()).device)
         if self._loaded is not None: self.load_state_dict(self._loaded)
 
     def before_backward(self): self._missed = False
@@ -200,14 +200,14 @@ class EMA(Restoring):
     def after_step(self):
         if self._missed: return
         self.step += 1
-        self.ema.update(get_model(self.learn.model), self.step)
+        self._ema.update(get_model(self.learn.model), self.step)
 
 # %% ../nbs/21_stepping.ipynb #f9684d35
 def _tensors(model): return chain(model.parameters(), model.buffers())
 
 @patch
 def _swap(self:EMA):
-    for a, b in zip(_tensors(get_model(self.learn.model)), _tensors(self.model), strict=True): a.data, b.data = b.data, a.data
+    for a, b in zip(_tensors(get_model(self.learn.model)), _tensors(self.averaged), strict=True): a.data, b.data = b.data, a.data
     self._swapped = not self._swapped
 
 @patch
@@ -225,7 +225,7 @@ def restore(self:EMA):
 @contextmanager
 def applied(self:EMA):
     "A context in which the Learner's model has the averaged weights."
-    mine = self.ema is not None and not self._swapped
+    mine = self._ema is not None and not self._swapped
     if mine: self._swap()
     try: yield
     finally:
@@ -235,14 +235,14 @@ def applied(self:EMA):
 @patch
 def state_dict(self:EMA) -> dict:  # number of steps, and the averaged weights by name
     "All that this callback remembers."
-    return dict(step=self.step, weights={} if self.ema is None else {k: v.clone() for k, v in self.model.state_dict().items()})
+    return dict(step=self.step, weights={} if self._ema is None else {k: v.clone() for k, v in self.averaged.state_dict().items()})
 
 @patch
 def load_state_dict(self:EMA,
     state:dict,  # from `state_dict`
 ):
     "Go on from there, at once or at the start of the next fit."
-    self._loaded = None if self.ema is not None else state
-    if self.ema is None: return
+    self._loaded = None if self._ema is not None else state
+    if self._ema is None: return
     self.step = state['step']
-    if state['weights']: self.model.load_state_dict(state['weights'])
+    if state['weights']: self.averaged.load_state_dict(state['weights'])

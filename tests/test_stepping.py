@@ -138,11 +138,11 @@ def test_ema_follows_its_formula_and_leaves_training_alone():
     plain, with_ema = classifier(), classifier()
     plain.fit(2, .1); ema, follow = EMA(.9, warmup=False), Follow()
     with_ema.fit(2, .1, cbs=[ema, follow])
-    averaged = torch.cat([p.detach().flatten() for p in ema.model.parameters()])
+    averaged = torch.cat([p.detach().flatten() for p in ema.averaged.parameters()])
     assert torch.allclose(averaged, follow.mean, atol=1e-6) and ema.step == follow.n == 12
     assert weights(plain).equal(weights(with_ema)) and not averaged.equal(weights(plain))
     validated = with_ema.recorder.values[-1][1]
-    with_ema.model = ema.model
+    with_ema.model = ema.averaged
     assert with_ema.validate()[0] == validated != plain.recorder.values[-1][1]
 
 
@@ -153,7 +153,7 @@ def test_ema_state_goes_on():
     whole.fit(2, .1, cbs=a)
     cut.fit(1, .1, cbs=b); again.model.load_state_dict(cut.model.state_dict())
     c = EMA(.8); c.load_state_dict(copy.deepcopy(b.state_dict())); again.fit(1, .1, cbs=c)
-    assert c.step == a.step and all(x.equal(y) for x, y in zip(a.model.state_dict().values(), c.model.state_dict().values()))
+    assert c.step == a.step and all(x.equal(y) for x, y in zip(a.averaged.state_dict().values(), c.averaged.state_dict().values()))
     with pytest.raises(ValueError, match='decay: got 1.5'): EMA(1.5)
 
 
