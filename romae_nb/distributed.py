@@ -19,7 +19,7 @@ from fastai.callback.progress import CSVLogger, ProgressCallback, ShowGraphCallb
 from fastai.distributed import DistributedDL
 from fastai.learner import AvgLoss, AvgMetric, ValueMetric
 from fastai.metrics import AccumMetric
-from fastai.torch_core import get_model, num_distrib, rank_distrib
+from fastai.torch_core import get_model, num_distrib, rank_distrib, to_detach
 from fastcore.basics import chunked, noop, patch
 from torch.nn.parallel import DistributedDataParallel
 
@@ -35,7 +35,7 @@ class Share(DistributedDL):
         world_size:int|None=None,  # processes; None asks the environment
     ):
         super().__init__(dl, rank, world_size)
-        self.training, self.n, self.indexed = training, dl.n, dl.indexed
+        self.training, self.n, self.indexed = training, self.dl.n, self.dl.indexed
 
     def get_idxs(self):
         idxs = self.dl.get_idxs()
@@ -54,7 +54,7 @@ class Share(DistributedDL):
 
     def batch_number(self, i): return i if self.training else self.rank + i * self.world_size
     def is_copy(self, i): return self.training and i * self.bs * self.world_size + self.rank >= self.n
-    def to_detach(self, b, cpu=True, gather=True): return self.dl.to_detach(b, cpu, False)
+    def to_detach(self, b, cpu=True, gather=True): return (self.dl.to_detach if hasattr(self.dl, 'to_detach') else to_detach)(b, cpu, False)
 
 def _from_first(x):
     "What the first process has."
@@ -116,13 +116,14 @@ class ManyProcesses(Restoring):
     order = -5
     def __init__(self,
         **kwargs  # for torch's `DistributedDataParallel`: find_unused_parameters, static_graph, ...
-    ): self.kw, self._wrapped, self._logger = kwargs, None, None
+    ): self.kw, self._wrapped, self._logger, self._weigher = kwargs, None, None, None
 
     def before_fit(self):
         self.restore()
         refuse_conflicts(self.learn.cbs)
         _check_metrics(self.learn.metrics)
         for t in (*self.learn.model.parameters(), *self.learn.model.buffers()): dist.broadcast(t.data, 0)
+        if not any(isinstance(cb, Accumulate) for cb in self.learn.cbs): self._weigher = Accumulate(); self.learn.add_cb(self._weigher)
         if rank_distrib(): self._be_quiet()
 
     def _be_quiet(self):
@@ -130,6 +131,8 @@ class ManyProcesses(Restoring):
         for cb in self.learn.cbs:
             if isinstance(cb, (ProgressCallback, CSVLogger, ShowGraphCallback)): cb.run = False
         self._logger, self.learn.logger = self.learn.logger, noop
+
+    def n_batches(self, dl): return len(Share(dl, True))
 
     def before_train(self):
         self.learn.dl = Share(self.learn.dl, True)
@@ -147,6 +150,7 @@ class ManyProcesses(Restoring):
 
     def restore(self):
         if self._wrapped is not None: self.learn.model, self._wrapped = get_model(self.learn.model), None
+        if self._weigher is not None: self.learn.remove_cb(self._weigher); self._weigher = None
         if self._logger is not None: self.learn.logger, self._logger = self._logger, None
 
 # %% ../nbs/22_distributed.ipynb #2b3faa1e
@@ -173,18 +177,21 @@ def distributed(
         yield learn
         return
     device, kept = start_processes(), learn.dls.device
-    added = [ManyProcesses(**kwargs), *([] if any(isinstance(cb, Accumulate) for cb in learn.cbs) else [Accumulate()])]
     learn.dls.device = device
+    _seed_by_rank()
     try:
-        with learn.added_cbs(added): yield learn
+        with learn.added_cbs(ManyProcesses(**kwargs)): yield learn
     finally: learn.dls.device = kept
 
 def start_processes() -> torch.device:  # that of this process
-    "Join the process group, once, and seed by rank."
+    "Join the process group, once."
     first = not dist.is_initialized()
     device = Accelerator(cpu=not torch.cuda.is_available()).device
     if first: atexit.register(lambda: dist.is_initialized() and dist.destroy_process_group())
-    if first and rank_distrib():
-        seed = random.Random(f'{torch.initial_seed()}/{rank_distrib()}').getrandbits(32)
-        torch.manual_seed(seed); np.random.seed(seed); random.seed(seed)
-    return device
+    return torch.device('cpu') if device.type == 'cpu' else device   # it says cpu:0, which torch takes for another device
+
+def _seed_by_rank():
+    "The first process goes on with the numbers that it has."
+    if not rank_distrib(): return
+    seed = random.Random(f'{torch.initial_seed()}/{rank_distrib()}').getrandbits(32)
+    torch.manual_seed(seed); np.random.seed(seed); random.seed(seed)

@@ -20,7 +20,6 @@ from fastai.torch_core import get_model, rank_distrib
 from fastcore.basics import patch
 from fastprogress.fastprogress import format_time
 
-from .data import peek
 from .hub import save
 from .mae import MaskedAutoencoder
 from .romae import RoMAE

@@ -18,7 +18,7 @@ from fastai.torch_core import get_model
 from fastcore.basics import patch
 from fastcore.foundation import L
 from timm.utils import ModelEmaV3
-from torch import Tensor, nn
+from torch import Tensor
 from torch.amp import GradScaler
 from torch.nn.parallel import DistributedDataParallel
 

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from fastai.callback.core import Callback
 from fastai.callback.progress import CSVLogger, ProgressCallback
 from fastai.data.core import DataLoaders
@@ -18,15 +17,14 @@ from fastai.torch_core import num_distrib, rank_distrib
 from torch.utils.data import IterableDataset
 
 from romae_nb.callbacks import DropTokens
-from romae_nb.data import GridDataset, IrregularDataset, dataloaders
+from romae_nb.data import IrregularDataset, dataloaders
 from romae_nb.distributed import distributed
 from romae_nb.learner import finetune_learner, pretrain_learner
-from romae_nb.logs import KeepCheckpoints, LogFile
+from romae_nb.logs import KeepCheckpoints, LogFile, ReconstructionPictures
 from romae_nb.mae import MaskedAutoencoder
-from romae_nb.stepping import EMA, Accumulate, HalfPrecision
+from romae_nb.stepping import EMA, Accumulate, ActivationCheckpointing, HalfPrecision
 
 SHAPE = dict(tubelet_size=(1, 1, 1), in_chans=1, n_pos_dims=1, embed_dim=24, depth=2, num_heads=2)
-WORLD = 2
 
 
 def per_process(whole, processes): return whole // processes
@@ -57,10 +55,12 @@ def quiet(learn):
     return learn
 
 
-def outcome(learn, **more):
-    weights = {k: v.clone() for k, v in learn.model.state_dict().items()}
-    return dict(weights=weights, curve=[list(map(float, v)) for v in learn.recorder.values],
-                losses=[float(l) for l in learn.recorder.losses], **more)
+def weights(learn): return {k: v.clone() for k, v in learn.model.state_dict().items()}
+
+
+def curves_of(learn):
+    "What the recorder has, before the next validation overwrites it."
+    return dict(curve=[list(map(float, v)) for v in learn.recorder.values], losses=[float(x) for x in learn.recorder.losses])
 
 
 def pretraining(processes, folder, n=29, masks='value', layout='ragged', cbs=None):
@@ -68,9 +68,10 @@ def pretraining(processes, folder, n=29, masks='value', layout='ragged', cbs=Non
     mae = MaskedAutoencoder('romae_tiny_shallow', SHAPE, decoder_dim=16, decoder_heads=2, decoder_depth=1, mask_fn=by_value)
     learn = quiet(pretrain_learner(loaders(n, per_process(8, processes), layout=layout), mae, opt_func=SGD, wd=.1, verbose=False, cbs=cbs))
     with distributed(learn):
-        learn.fit(2, .5)
+        learn.fit(2, .05)
+        curves = curves_of(learn)
         preds, targets = learn.get_preds()
-    return outcome(learn, preds=list(preds), values=list(targets[0]))
+    return dict(**curves, weights=weights(learn), preds=list(preds), values=list(targets[0]))
 
 
 def left_over(processes, folder): return pretraining(processes, folder, n=25)    # the last batch has a single sample
@@ -84,19 +85,24 @@ def classification(processes, folder):
     with distributed(learn):
         learn.freeze(); learn.fit(1, .1)
         learn.unfreeze(); learn.fit(2, .1)
+        curves = curves_of(learn)
         validated = list(learn.validate())
         preds, y, decoded, losses = learn.get_preds(with_decoded=True, with_loss=True)
-    return outcome(learn, validated=validated, preds=preds, y=y, decoded=decoded, losses_each=losses)
+    return dict(**curves, weights=weights(learn), validated=validated, preds=preds, y=y, decoded=decoded, losses_each=losses)
 
 
 def many_callbacks(processes, folder):
     "One process writes; everything at once runs."
     learn = quiet(pretrain_learner(loaders(20, 4, path=folder), 'romae_tiny_shallow', encoder_kw={k: SHAPE[k] for k in ('embed_dim', 'depth', 'num_heads')},
                                    decoder_dim=16, decoder_heads=2, decoder_depth=1, verbose=False))
-    cbs = [EMA(.9), HalfPrecision(), Accumulate(2), DropTokens(.2), KeepCheckpoints(folder/'kept'), LogFile(folder/'log.txt'), CSVLogger()]
-    from romae_nb.stepping import ActivationCheckpointing
-    with distributed(learn): learn.fit(2, 1e-3, cbs=[*cbs, ActivationCheckpointing()])
-    return outcome(learn)
+    before = state(learn)
+    cbs = [EMA(.9), HalfPrecision(), Accumulate(2), ActivationCheckpointing(), DropTokens(.2), KeepCheckpoints('kept'), LogFile(), CSVLogger(),
+           ReconstructionPictures(every=1)]
+    with distributed(learn): learn.fit(2, 1e-3, cbs=cbs)
+    return dict(**curves_of(learn), weights=weights(learn), same=state(learn) == before)
+
+
+def state(learn): return [type(cb).__name__ for cb in learn.cbs], id(learn.model), id(learn.logger), id(learn.loss_func), str(learn.dls.device)
 
 
 class Randoms(Callback):
