@@ -14,9 +14,12 @@ from romae_nb.data import GridDataset, TokenDL, dataloaders
 
 
 # %% a4aaa0cf
+def batches(dl): return [b[0].flatten().int().tolist() for b in dl]
+def items(n, bs, **kw): return TokenDL(GridDataset(torch.arange(float(n)).view(n, 1, 1)), bs=bs, **kw)
+
+
+# %% e0d96b4f
 def test_shares_make_up_the_whole():
-    def batches(dl): return [b[0].flatten().int().tolist() for b in dl]
-    def items(n, bs, **kw): return TokenDL(GridDataset(torch.arange(float(n)).view(n, 1, 1)), bs=bs, **kw)
     for n in (1, 2, 7, 8, 9, 13):
         for bs in (1, 2, 3):
             for world in (2, 3):
@@ -46,7 +49,7 @@ def test_in_turn_undoes_the_dealing():
     for n in range(6):
         assert in_turn([list(range(n))[r::3] for r in range(3)]) == list(range(n))
     class Median(Metric): pass
-    with pytest.raises(ValueError, match='metrics: got a Median, which cannot be put together'): _check_metrics([Median()])
+    with pytest.raises(ValueError, match='metrics: got a Median, which cannot be put together'): check_metrics([Median()])
 
 
 # %% d85471e4

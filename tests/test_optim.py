@@ -119,15 +119,17 @@ def test_rates_by_batch_size():
 
 
 # %% f3c7d026
-def test_cosine_is_timms():
-    def timms(lr, steps, warmup, min_lr):
-        "timm's rates, step by step."
-        opt = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=lr)
-        s = CosineLRScheduler(opt, t_initial=steps - warmup, lr_min=min_lr, warmup_t=warmup, warmup_lr_init=0., warmup_prefix=True, t_in_epochs=False)
-        out = []
-        for t in range(steps): s.step_update(t); out.append(opt.param_groups[0]['lr'])
-        return out
+def timms(lr, steps, warmup, min_lr):
+    "timm's rates, step by step."
+    opt = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=lr)
+    s = CosineLRScheduler(opt, t_initial=steps - warmup, lr_min=min_lr, warmup_t=warmup, warmup_lr_init=0., warmup_prefix=True, t_in_epochs=False)
+    out = []
+    for t in range(steps): s.step_update(t); out.append(opt.param_groups[0]['lr'])
+    return out
 
+
+# %% 4befdf1d
+def test_cosine_is_timms():
     for steps, warmup in [(50, 5), (12, 0), (9, 7)]:
         f = cosine_schedule(.3, warmup / steps, 1e-3).scheds['lr']
         assert np.concatenate([f(t / steps) for t in range(steps)]) == pytest.approx(timms(.3, steps, warmup, 1e-3), abs=2e-6)
