@@ -12,9 +12,11 @@ from fastai.callback.fp16 import to_bf16
 from fastai.callback.progress import ProgressCallback
 from fastai.callback.schedule import lr_find
 from fastai.learner import Learner
+from fastai.optimizer import SGD
 from fasttransform import Transform
 from romae_nb.data import GridDataset, IrregularDataset, dataloaders
 from romae_nb.mae import MaskedAutoencoder
+from romae_nb.stepping import Accumulate
 from romae_nb.tubelets import Ragged
 
 
@@ -111,6 +113,32 @@ def test_baseline_of_images_and_normalised_targets():
         learn.fit(1, 1e-3)
         assert learn.recorder.values[-1][2] == pytest.approx(want if not norm else .75, rel=.1)
     assert learner(dls, model, baseline=False).validate()[1:] == []
+
+
+# %% dd679c1e
+def test_accumulation_over_hidden_tokens():
+    def by_value(x, ratio, generator):
+        "Hides tokens by what they hold: the same ones however samples are batched, and not equally many in every batch."
+        hide = x.data[:, 0] < .2
+        hide[x.offsets[:-1]] = False                                     # something stays visible
+        return x.like(hide)
+
+    def stepped(bs, cbs=None):
+        model = small(mask_fn=by_value)
+        dls = loaders(52, 12, bs=bs, shuffle=False)
+        learn = Learner(dls, model, loss_func=MaskedLoss(model), opt_func=SGD, cbs=[MaskedPretraining(baseline=False), *(cbs or [])])
+        with learn.no_bar(), learn.no_logging(): learn.fit(2, .1)
+        return torch.cat([p.detach().flatten() for p in model.parameters()])
+
+    whole, pieces, plain = stepped(24), stepped(8, [Accumulate(3)]), stepped(8)
+    assert torch.allclose(whole, pieces, atol=1e-6, rtol=0) and not torch.allclose(whole, plain, atol=1e-4)
+
+
+# %% fc1d38ff
+def test_what_a_masked_loss_counts():
+    mask, pad = torch.tensor([[True, True, False]]), torch.tensor([[False, True, True]])
+    assert MaskedLoss(small()).count(None, mask, pad) == 1 and MaskedLoss(small(reference_mean=True)).count(None, mask, pad) == 2
+    assert MaskedLoss(small()).count(None, Ragged.from_rows([mask[0]])) == 2
 
 
 # %% f1f082e8

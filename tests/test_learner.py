@@ -4,21 +4,32 @@ from romae_nb.learner import *
 
 
 # %% 68e23589
-import math, pytest, subprocess, sys, tempfile
+import io, pytest, re, subprocess, sys, tempfile
 import matplotlib.pyplot as plt
 import numpy as np
 import timm
 import torch
+import torch.nn.functional as F
+from contextlib import redirect_stdout
 from functools import partial
-from fastai.callback.progress import ProgressCallback
+from itertools import combinations
+from fastai.callback.core import Callback
+from fastai.callback.fp16 import MixedPrecision
+from fastai.callback.progress import CSVLogger, ProgressCallback
 from fastai.callback.schedule import lr_find
+from fastai.callback.tracker import EarlyStoppingCallback, ReduceLROnPlateau, SaveModelCallback, TerminateOnNaNCallback
+from fastai.callback.training import GradientAccumulation, GradientClip
+from fastai.data.core import DataLoaders
+from fastai.data.load import DataLoader
 from fastai.learner import Learner
 from fastai.optimizer import Adam, OptimWrapper, SGD
-from romae_nb.callbacks import MaskedPretraining
+from romae_nb.callbacks import CheckFirstBatch, DropTokens, MaskedPretraining
 from romae_nb.data import GridDataset, IrregularDataset, dataloaders
 from romae_nb.hub import save, save_encoder
+from romae_nb.logs import KeepCheckpoints, LogFile, ReconstructionPictures, WandbLog
 from romae_nb.mae import MaskedAutoencoder
 from romae_nb.romae import RoMAE
+from romae_nb.stepping import Accumulate, ActivationCheckpointing, EMA, HalfPrecision
 from romae_nb.tubelets import Ragged
 
 
@@ -121,16 +132,20 @@ def test_pretrain_refuses():
     with pytest.raises(ValueError, match='dls: got Ragged values without positions'): pretrainer(wrong)
 
 
-# %% 42f35cf9
-def test_groups_cover_every_parameter_once():
-    for model in (timm.create_model('romae_tiny_shallow', num_classes=3),
-                  timm.create_model('romae_tiny_shallow', num_classes=3, class_token=False),
-                  timm.create_model('vit_tiny_patch16_224', num_classes=3, depth=2)):
-        for f, n in ((layer_groups, 4), (head_groups, 2)):
-            groups = f(model)
-            ids = [id(p) for g in groups for p in g]
-            assert len(groups) == n and len(ids) == len(set(ids)) == len(list(model.parameters()))
-            assert {id(p) for p in model.get_classifier().parameters()} <= {id(p) for p in groups[-1]} and len(groups[-1]) <= 3
+# %% 8468ede0
+def test_losses():
+    pred, y = torch.randn(6, 4), torch.tensor([0, 1, 2, 3, 0, 1])
+    hot = F.one_hot(y, 4).float()
+    for loss, want in [(task_loss('classification'), F.cross_entropy(pred, y)), (task_loss('classification', smoothing=.1), F.cross_entropy(pred, y, label_smoothing=.1)),
+                       (task_loss('classification', 'bce'), F.binary_cross_entropy_with_logits(pred, hot)),
+                       (task_loss('classification', 'bce', .1), F.binary_cross_entropy_with_logits(pred, hot * .9 + .1 / 4))]:
+        assert loss(pred, y).item() == pytest.approx(want.item(), rel=1e-5)
+    assert task_loss('multilabel')(pred, hot.long()).item() == pytest.approx(F.binary_cross_entropy_with_logits(pred, hot).item())
+    assert task_loss('multilabel', smoothing=.2)(pred, hot).item() == pytest.approx(F.binary_cross_entropy_with_logits(pred, hot * .8 + .1).item())
+    assert task_loss('regression')(pred, hot).item() == pytest.approx((pred - hot).square().mean().item())
+    for args, match in [(('ranking',), "task: got 'ranking'; takes 'classification'"), (('regression', 'ce'), "loss: got 'ce' for regression; takes 'mse'"),
+                        (('regression', None, .1), 'label_smoothing: got 0.1 for regression'), (('classification', None, 1.), 'label_smoothing: got 1.0')]:
+        with pytest.raises(ValueError, match=match): task_loss(*args)
 
 
 # %% e905418c
@@ -180,13 +195,95 @@ def test_decay_spares_vectors():
         assert all((p == 1).all() for p in learn.model.parameters() if p.ndim < 2)
 
 
+# %% 0f1e3601
+def test_fit_cosine():
+    class Rates(Callback):
+        "Rates of every batch, per group."
+        order, run_valid = 70, False
+        def before_fit(self): self.seen = []
+        def after_batch(self): self.seen.append([h['lr'] for h in self.opt.hypers])
+
+    def rates(n_epoch=2, lr=.08, cbs=None, bs=8, opt_func='sgd', **kw):
+        clf = quiet(finetune_learner(loaders(bs=bs), 'romae_tiny_shallow', verbose=False, opt_func=opt_func, **TINY))
+        clf.fit_cosine(n_epoch, lr, cbs=[r := Rates(), *(cbs or [])], **kw)
+        return np.array(r.seen)                                          # 4 batches of 8 make an epoch
+
+    half_cosine = lambda n, skip: [.04 * (1 + np.cos(np.pi * t / n)) for t in range(n)]
+    for opt_func in ('sgd', Adam):
+        assert rates(opt_func=opt_func)[:, 0] == pytest.approx(half_cosine(8, 0), abs=1e-6)
+        got = rates(opt_func=opt_func, warmup_steps=2)
+        assert got == pytest.approx(rates(opt_func=opt_func, warmup_epochs=.5)) and got[:, -1] == pytest.approx([0., .04, *half_cosine(6, 2)], abs=1e-6)
+    assert rates(warmup_steps=2, cbs=[Accumulate(2)])[:, 0] == pytest.approx(rates(warmup_epochs=1)[:, 0])       # steps of the optimizer
+    assert rates(min_lr=.01)[:, 0].min() > .01 and rates(lr=slice(.01, .08))[0] == pytest.approx([.01, .02, .04, .08])
+    assert rates(layer_decay=.5)[0] == pytest.approx([.01, .02, .04, .08])
+    assert rates(lr_rule='mae')[0, 0] == pytest.approx(.08 * 8 / 256) and rates(lr_rule='mae', cbs=[Accumulate(2)])[0, 0] == pytest.approx(.08 * 16 / 256)
+    with pytest.raises(TypeError, match='lr: got a slice beside layer_decay'): rates(lr=slice(1e-3), layer_decay=.5)
+    with pytest.raises(ValueError, match='warmup: got 1.0 of the training'): rates(warmup_steps=8)
+    with pytest.raises(ValueError, match="rule: got 'sqrt'"): rates(lr_rule='sqrt')
+    two = quiet(finetune_learner(loaders(), 'romae_tiny_shallow', groups='head', verbose=False, **TINY))
+    with pytest.raises(ValueError, match='groups: got parameters of layers'): two.fit_cosine(1, .1, layer_decay=.5)
+
+
+# %% 4f2e8d27
+def test_layer_rates_in_fastais_own_schedules():
+    clf = quiet(finetune_learner(loaders(), 'romae_tiny_shallow', verbose=False, **TINY))
+    clf.fit_one_cycle(1, clf.layer_rates(.1, .5)); clf.fit_flat_cos(1, clf.layer_rates(.1, .5))
+    assert np.diff(np.log2([h['lr'] for h in clf.opt.hypers])) == pytest.approx([1, 1, 1])
+
+
+# %% 5f2ff2fb
+def batches(y, n_valid=8, bs=8, size=8):
+    "Loaders of images with their labels as brightness of the first rows."
+    x, rows = torch.randn(len(y), 1, size, size, generator=torch.Generator().manual_seed(0)) * .1, y.reshape(len(y), -1).float()
+    x[:, 0, :rows.shape[1]] += rows[:, :, None]
+    items = list(zip(x, y))
+    return DataLoaders(DataLoader(items[n_valid:], bs=bs), DataLoader(items[:n_valid], bs=bs), device='cpu')
+
+
+# %% c67ee9c7
+def test_other_tasks():
+    g = torch.Generator().manual_seed(1)
+    for task, y, kw in [('multilabel', (torch.rand(40, 3, generator=g) > .5).long(), dict(label_smoothing=.1)), ('regression', torch.randn(40, generator=g), {}),
+                        ('regression', torch.randn(40, 2, generator=g), {}), ('classification', torch.randint(3, (40,), generator=g), dict(loss='bce', num_classes=3))]:
+        torch.manual_seed(0)
+        clf = quiet(finetune_learner(batches(y), 'romae_tiny_shallow', task=task, global_pool='avg', verbose=False, **TINY, **kw))
+        before = clf.validate(0)[0]; clf.fit_one_cycle(8, 5e-3)
+        assert clf.validate(0)[0] < .95 * before
+        preds, targets, decoded, losses = *clf.get_preds(with_decoded=True), clf.get_preds(with_loss=True)[2]
+        assert losses.mean().item() == pytest.approx(clf.validate()[0], rel=1e-4)
+        if task != 'regression': assert 0 <= preds.min() and preds.max() <= 1
+        if task == 'multilabel': assert clf.validate()[1] == pytest.approx((decoded == targets.bool()).float().mean().item())
+        if task == 'classification': assert clf.validate()[1] == pytest.approx((decoded == targets).float().mean().item())
+        if task == 'regression':
+            error = preds.reshape(targets.shape) - targets
+            assert list(clf.validate()[1:]) == pytest.approx([error.abs().mean().item(), error.square().mean().sqrt().item()], rel=1e-4)
+
+
+# %% 92dd01a0
+def test_tasks_refuse():
+    y = torch.randint(2, (24,))
+    for error, match, data, kw in [(ValueError, r'dls: got labels: torch.int64 \(8,\) for regression; takes floating', batches(y), dict(task='regression')),
+                                  (ValueError, r'dls: got labels: torch.int64 \(8,\) for multilabel; takes \(B, C\)', batches(y), dict(task='multilabel')),
+                                  (ValueError, 'num_classes: got 5, and labels 1 wide', batches(y.float()), dict(task='regression', num_classes=5)),
+                                  (ValueError, "task: got 'rank'", batches(y), dict(task='rank')), (ValueError, "opt_func: got 'adamm'", batches(y), dict(opt_func='adamm', num_classes=2))]:
+        with pytest.raises(error, match=match): finetune_learner(data, 'romae_tiny_shallow', verbose=False, **kw)
+
+
+# %% 45bb2b73
+def test_timm_models_by_name():
+    clf = quiet(finetune_learner(batches(torch.randint(3, (24,)), size=32), 'test_vit', num_classes=3, verbose=False, img_size=32))
+    clf.fit_cosine(1, 1e-3, layer_decay=.75)
+    assert clf.model.num_classes == 3 and type(clf.model).__name__ == 'VisionTransformer' and clf.model.patch_embed.proj.in_channels == 1
+
+
 # %% 2e96c937
 def test_optimizers():
     learn = pretrainer(opt_func=partial(Adam, lr=.123)); learn.create_opt()
     assert learn.lr == .123 == learn.opt.hypers[0]['lr']
-    with pytest.warns(UserWarning, match='opt_func: made a OptimWrapper'):
-        learn = pretrainer(opt_func=partial(OptimWrapper, opt=torch.optim.AdamW)); learn.fit(1, 1e-3)
-    pretrainer(opt_func=SGD).fit(1, 1e-3)
+    for opt_func, kw in [(partial(OptimWrapper, opt=torch.optim.AdamW), {}), (SGD, {}), ('lamb', {}), ('adamw', dict(betas=(.9, .95))), ('lars', dict(momentum=.9))]:
+        learn = pretrainer(opt_func=opt_func, opt_kw=kw); learn.fit_one_cycle(1, 1e-3)
+        assert np.isfinite(learn.recorder.values[-1][1])
+    assert pretrainer(opt_func='adamw', opt_kw=dict(betas=(.9, .95))).opt_func([[*learn.model.parameters()]], lr=.1).hypers[0]['sqr_mom'] == .95
 
 
 # %% 442a5c84
@@ -253,9 +350,130 @@ def test_finetune_refuses():
         with pytest.raises(error, match=match): finetune_learner(**dict(dls=loaders(), verbose=False) | kw)
 
 
+# %% 8b47b5ec
+class Users(Callback):
+    "As somebody may write it: looks at what happens."
+    def after_batch(self): self.last = float(self.learn.loss.detach()) if self.training else None
+
+CALLBACKS = dict(
+    Accumulate=lambda: Accumulate(2), HalfPrecision=HalfPrecision, ActivationCheckpointing=ActivationCheckpointing, EMA=lambda: EMA(.9),
+    KeepCheckpoints=KeepCheckpoints, LogFile=LogFile, ReconstructionPictures=lambda: ReconstructionPictures(every=1, n=1),
+    CheckFirstBatch=CheckFirstBatch, DropTokens=lambda: DropTokens(.2), GradientClip=GradientClip, EarlyStopping=lambda: EarlyStoppingCallback(patience=9),
+    CSVLogger=CSVLogger, TerminateOnNaN=TerminateOnNaNCallback, SaveModel=lambda: SaveModelCallback(with_opt=True), ReduceLROnPlateau=ReduceLROnPlateau,
+    MixedPrecision=lambda: MixedPrecision('bf16'), GradientAccumulation=lambda: GradientAccumulation(8), Users=Users)
+OWN = list(CALLBACKS)[:9]
+REFUSED = {('HalfPrecision', 'MixedPrecision'), ('EMA', 'SaveModel'), *((k, 'GradientAccumulation') for k in CALLBACKS), ('GradientAccumulation', 'Users')}
+
+def snapshot(learn):
+    "What a callback could leave behind."
+    hooks = sum(len(m._forward_hooks) + len(m._forward_pre_hooks) + len(m._backward_hooks) for m in learn.model.modules())
+    flags = [getattr(m, 'grad_checkpointing', None) for m in learn.model.modules()], [p.requires_grad for p in learn.model.parameters()]
+    objects = [id(x) for x in (learn.model, learn.opt, learn.loss_func, learn.logger, learn.recorder.loss, *learn.metrics, *learn.dls.loaders, *learn.cbs)]
+    return objects, hooks, flags, torch.is_autocast_enabled('cpu'), set(vars(learn)), learn.training, plt.get_fignums()
+
+def little(**kw):
+    learn = pretrainer(loaders(12, 4, bs=4, path=tempfile.mkdtemp()), encoder_kw=TINY | dict(proj_drop_rate=.1) | kw)
+    learn.fit(1, 1e-4)                                               # fastai leaves the traces of any fit
+    return learn
+
+
+# %% fe88da56
+def test_callbacks_go_together_or_are_refused():
+    torch.manual_seed(0)
+    learn = little()
+    learn.scaler = None                                                  # fastai's MixedPrecision leaves this much
+    before, ran = snapshot(learn), 0
+    for a, b in combinations(CALLBACKS, 2):
+        cbs = [CALLBACKS[k]() for k in (a, b)]
+        if {(a, b), (b, a)} & REFUSED:
+            with pytest.raises(ValueError, match='^cbs: got .* beside '): learn.fit(1, 1e-4, cbs=cbs)
+        else:
+            with redirect_stdout(io.StringIO()): learn.fit(1, 1e-4, cbs=cbs)
+            assert np.isfinite(learn.recorder.values[-1]).all() and all(p.isfinite().all() for p in learn.model.parameters()), (a, b)
+            ran += 1
+        learn.scaler = None
+        assert snapshot(learn) == before, (a, b)
+    assert ran > 100
+
+
+# %% 7417d80a
+def test_all_at_once():
+    learn = little(); before = snapshot(learn)
+    learn.fit(2, 1e-4, cbs=[CALLBACKS[k]() for k in (*OWN, 'GradientClip', 'EarlyStopping', 'CSVLogger', 'TerminateOnNaN', 'ReduceLROnPlateau', 'Users')])
+    assert snapshot(learn) == before and np.isfinite(learn.recorder.values).all()
+
+
+# %% 42287440
+def test_a_fit_that_breaks_off_leaves_no_trace():
+    class Break(Callback):
+        "Breaks off in training or in validation."
+        order = 55
+        def __init__(self, training): self.when = training
+        def after_pred(self):
+            if self.training == self.when: raise KeyboardInterrupt
+    learn = little(); before = snapshot(learn)[:4]
+    for where in (True, False):
+        for name in OWN:
+            with pytest.raises(KeyboardInterrupt): learn.fit(1, 1e-4, cbs=[CALLBACKS[name](), Break(where)])
+            assert snapshot(learn)[:4] == before, (name, where)
+            cb = CALLBACKS[name](); learn.add_cb(cb)                      # one that stays on the Learner
+            with pytest.raises(KeyboardInterrupt): learn.fit(1, 1e-4, cbs=Break(where))
+            assert snapshot(learn)[1:4] == before[1:], (name, where)
+            learn.remove_cb(cb)
+            assert snapshot(learn)[:4] == before, (name, where)
+
+
+# %% 829da279
+def test_watching_changes_nothing():
+    def trained(*cbs):
+        torch.manual_seed(0)
+        learn = little(); torch.manual_seed(1)
+        learn.fit(2, 1e-3, cbs=list(cbs))
+        return torch.cat([p.detach().flatten() for p in learn.model.parameters()])
+    plain = trained()
+    for name in ('EMA', 'KeepCheckpoints', 'LogFile', 'ReconstructionPictures', 'CheckFirstBatch', 'ActivationCheckpointing'):
+        assert trained(CALLBACKS[name]()).equal(plain), name
+    assert not trained(CALLBACKS['DropTokens']()).equal(plain)
+
+
+# %% 99b488af
+def test_pictures_are_drawn_and_handed_on():
+    class Taker(Callback):
+        "A logger that takes pictures."
+        def __init__(self): self.got = []
+        def log_picture(self, path): self.got.append(path.name)
+    for data in (loaders(path=tempfile.mkdtemp()), loaders(layout='padded', path=tempfile.mkdtemp())):
+        learn = pretrainer(data); learn.fit(3, 1e-3, cbs=[ReconstructionPictures(every=2, n=1), taker := Taker()])
+        assert taker.got == ['epoch-0002.png', 'epoch-0003.png']
+        assert all(plt.imread(learn.path/'pictures'/n).std() > 0 for n in taker.got)
+
+
+# %% b324b61d
+def test_pictures_reach_weights_and_biases():
+    wandb = pytest.importorskip('wandb')
+    with pytest.MonkeyPatch.context() as mp:
+        mp.setenv('WANDB_MODE', 'offline'); mp.setenv('WANDB_SILENT', 'true')
+        with wandb.init(project='test', dir=tempfile.mkdtemp()) as run:
+            learn = pretrainer(loaders(path=tempfile.mkdtemp()))
+            learn.fit(2, 1e-3, cbs=[WandbLog(every=2), ReconstructionPictures(every=1)])
+            assert wandb.run is run and run.summary['valid_loss'] == pytest.approx(learn.recorder.values[-1][1]) and 'reconstructions' in dict(run.summary)
+
+
+# %% b5a05d45
+def test_progress_with_time_left():
+    code = ("import torch; from fastai.learner import Learner, DataLoaders; from fastai.data.load import DataLoader; from fastai.callback.core import Callback; "
+            "import time, romae_nb.learner as l; d = [(torch.randn(1), torch.zeros(1))] * 8; dls = DataLoaders(DataLoader(d, bs=1), DataLoader(d, bs=1), device='cpu'); "
+            "l.TokenLearner(dls, torch.nn.Linear(1, 1), loss_func=torch.nn.functional.mse_loss, cbs=Callback(after_batch=lambda self: time.sleep(.05))).fit(1, .1)")
+    out = subprocess.run([sys.executable, '-W', 'ignore', '-c', code], capture_output=True, text=True, check=True).stdout
+    assert re.search(r'\d\d:\d\d<\d\d:\d\d', out) and 'valid_loss' in out                # elapsed<left
+
+
 # %% d67fd184
 def test_imports_no_more_than_it_needs():
     code = ("import sys, fastai.learner, timm; tops = lambda: {m.split('.')[0] for m in sys.modules if m[0] != '_'}; before = tops(); "
             "import romae_nb.learner; print(*sorted(tops() - before), 'fastai.vision' in sys.modules)")
     out = subprocess.run([sys.executable, '-W', 'ignore', '-c', code], capture_output=True, text=True, check=True).stdout.split()
     assert out == ['romae_nb', 'False'], out
+    code = ("import time; a = time.perf_counter(); import fastai.learner, timm; b = time.perf_counter(); import romae_nb.learner, romae_nb.logs; "
+            "print((time.perf_counter() - b) / (b - a))")
+    assert float(subprocess.run([sys.executable, '-W', 'ignore', '-c', code], capture_output=True, text=True, check=True).stdout) < .5
