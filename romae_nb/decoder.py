@@ -33,6 +33,7 @@ def check_decoder(
     if block == 'romae': return
     if cfg.pos_encoding == 'rope': raise ValueError("decoder_pos: got 'rope' with blocks of a ViT; takes 'sincos' or 'learned', or decoder_block='romae'")
     if cfg.factor_axis is not None: raise ValueError(f"factor_axis: got {cfg.factor_axis} with blocks of a ViT; takes None, or decoder_block='romae'")
+    if cfg.pos_drop_rate: raise ValueError(f'pos_drop_rate: got {cfg.pos_drop_rate} with blocks of a ViT, which rotate nothing; takes 0')
     if cfg.d_model % cfg.nhead: raise ValueError(f'decoder_heads: got {cfg.nhead} for decoder_dim={cfg.d_model}; takes a number that divides it')
     if cfg.attn_proj_drop_rate != cfg.hidden_drop_rate:
         raise ValueError(f'attn_proj_drop_rate: got {cfg.attn_proj_drop_rate} beside hidden_drop_rate={cfg.hidden_drop_rate}; takes the same, blocks of a ViT know one rate')
@@ -92,13 +93,13 @@ def place(self:Decoder,
     known = visible.data if isinstance(visible, Ragged) else visible
     def fill(hidden, index):
         masked = self.mask_token.expand(*hidden.shape, -1)
-        if self.cfg.pos_encoding == 'absolute': masked = masked + sincos_rows(index, self.cfg.d_model)
+        if self.cfg.pos_encoding == 'absolute': masked = masked + sincos_rows(index, self.cfg.d_model).to(masked.dtype)
         return put(self.token_drop(masked), ~hidden, known)
     x = on_tokens(fill, hidden, tokens.index)
     if self.channel is not None: x = on_tokens(lambda x, p: x + self.channel(p), x, tokens.positions)
     if self.added is None: return x
     self.added.check(x.max_len if isinstance(x, Ragged) else x.shape[1])
-    return on_tokens(lambda x, p, i: x + self.added(p, i), x, tokens.positions, tokens.index)
+    return on_tokens(lambda x, p, i: x + self.added(p, i).to(x.dtype), x, tokens.positions, tokens.index)
 
 # %% ../nbs/05_decoder.ipynb #b375bd08
 @patch
@@ -111,7 +112,7 @@ def forward(self:Decoder,
     front, visible = split_prefix(on_tokens(self.embed, encoded), self.prefix)
     x, positions = self.place(visible, tokens, hidden), tokens.positions
     for first in reversed(front):
-        x, positions = prepend_at_origin(first if self.added is None else first + self.added.first(first.device), x, positions)
+        x, positions = prepend_at_origin(first if self.added is None else first + self.added.first(first.device).to(first.dtype), x, positions)
     return on_tokens(lambda h: self._predict(self._run(x, positions, self._wanted(hidden, visible)), h), hidden)
 
 @patch

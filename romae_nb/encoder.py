@@ -57,6 +57,7 @@ class EncoderConfig:
             raise ValueError(f"pos_encoding: got {self.pos_encoding!r}; takes {', '.join(map(repr, ('rope', *ADDED)))}")
         try: get_act_layer(self.act)
         except KeyError: raise ValueError(f"act: got {self.act!r}; takes the name of an activation of timm: 'silu', 'gelu', 'gelu_tanh', ...") from None
+        if not self.layer_norm_eps >= 0: raise ValueError(f'layer_norm_eps: got {self.layer_norm_eps}; takes 0 or more')
         if self.init_values is not None and not self.init_values > 0: raise ValueError(f'init_values: got {self.init_values}; takes a positive number, or None')
         if self.factor_axis is not None and not (self.n_pos_dims > 1 and -self.n_pos_dims <= self.factor_axis < self.n_pos_dims):
             raise ValueError(f'factor_axis: got {self.factor_axis} for n_pos_dims={self.n_pos_dims}; takes one of two or more axes, or None')
@@ -277,15 +278,25 @@ def layout_for(
     layout:Dense|Packed,   # how tokens are laid out
     positions:Tensor,      # (..., N, D)
 ) -> Dense|Packed|Factorized:
-    "The layout that blocks of this configuration take. Raises ValueError for padding that must stay in a rectangle."
+    "The layout that blocks of this configuration take. A graph must not depend on coordinates: there groups become masks, N x N of them."
     if cfg.factor_axis is None: return layout
-    if isinstance(layout, Dense) and layout.keys is not None: raise ValueError('pad_mask: factorized attention cannot be exported or traced with padding; takes None')
+    if isinstance(layout, Dense) and (layout.keys is not None or torch.compiler.is_compiling() or positions.device.type == 'meta'): return _factor_masks(cfg, layout, positions)
     if isinstance(layout, Packed): row = layout.rows.row_ids
     else: row = torch.arange(positions.shape[0], device=positions.device).repeat_interleave(positions.shape[1])
     places = positions.flatten(0, -2).double()
     axis = cfg.factor_axis % cfg.n_pos_dims
     own, others = places[:, [axis]], places[:, [d for d in range(cfg.n_pos_dims) if d != axis]]
     return Factorized(layout, *(Grouped(torch.cat([row.unsqueeze(1).double(), x], 1)) for x in (own, others)))
+
+# %% ../nbs/04_encoder.ipynb #40439dcc
+def _factor_masks(cfg, layout, positions):
+    "The two steps as masks over a rectangle, for exported and compiled graphs."
+    axis = cfg.factor_axis % cfg.n_pos_dims
+    same = positions.unsqueeze(2) == positions.unsqueeze(1)                              # (B, N, N, D)
+    itself = torch.eye(positions.shape[1], dtype=torch.bool, device=positions.device)    # so that padding, too, has something to attend to
+    others = torch.cat([same[..., :axis], same[..., axis + 1:]], -1).all(-1)
+    real = True if layout.keys is None else layout.keys.squeeze(2)                       # (B, 1, N)
+    return Factorized(layout, *(Dense(((s & real) | itself).unsqueeze(1)) for s in (same[..., axis], others)))
 
 # %% ../nbs/04_encoder.ipynb #2ce7133c
 class _RmsNormCpu(torch.autograd.Function):

@@ -47,8 +47,10 @@ class TubeletEmbed(nn.Module):
         return self.embed(self.tokenize(values, positions, pad_mask, keep_padding))
 
     def tokenize(self, values, positions=None, pad_mask=None, keep_padding=False):
-        "`tokenize` with this model's way of cutting."
-        return tokenize(values, positions, pad_mask, self.cut, keep_padding)
+        "`tokenize` with this model's way of cutting. Raises ValueError for more tokens than learned positions."
+        tokens = tokenize(values, positions, pad_mask, self.cut, keep_padding)
+        if self.added is not None: self.added.check(tokens.values.max_len if isinstance(tokens.values, Ragged) else tokens.values.shape[1])
+        return tokens
 
 # %% ../nbs/05_romae.ipynb #e7298fdd
 @patch
@@ -63,10 +65,8 @@ def embed(self:TubeletEmbed,
     "Project tokens, put CLS in front, compute the angles."
     x, positions, keys, cls = on_tokens(self._project, tokens.values), tokens.positions, tokens.keys, self.cls_token
     if self.channel is not None: x = on_tokens(lambda x, p: x + self.channel(p), x, positions)
-    if self.added is not None:
-        self.added.check(x.max_len if isinstance(x, Ragged) else x.shape[1])
-        x = on_tokens(lambda x, p, i: x + self.added(p, i), x, positions, tokens.index)
-    if cls is not None: x, positions = prepend_at_origin(cls if self.added is None else cls + self.added.first(cls.device), x, positions)
+    if self.added is not None: x = on_tokens(lambda x, p, i: x + self.added(p, i).to(x.dtype), x, positions, tokens.index)
+    if cls is not None: x, positions = prepend_at_origin(cls if self.added is None else cls + self.added.first(cls.device).to(cls.dtype), x, positions)
     if keys is not None and cls is not None: keys = prepend(keys.new_ones(keys.shape[0]), keys)
     layout = Packed(x) if isinstance(x, Ragged) else Dense(None if keys is None else keys[:, None, None])
     x, positions = (t.data if isinstance(t, Ragged) else t for t in (x, positions))
@@ -251,6 +251,7 @@ def init_weights(self:RoMAE,
     if needs_reset:
         for m in self.modules():
             if hasattr(m, 'reset_parameters'): m.reset_parameters()
+    if self.attn_pool is not None: self.attn_pool.init_weights()
     named_apply(self._init_module, self)
     if self.embed.cls_token is not None: trunc_normal_(self.embed.cls_token, std=.02)
 
@@ -363,11 +364,13 @@ def set_input_size(self:RoMAE,
     img_size:int|tuple[int, int]|None=None,    # new nominal size
     patch_size:int|tuple[int, int]|None=None,  # must be the present one: it fixes the shape of the input projection
 ):
-    "Note another nominal size; positions are continuous, so no weight changes. Raises ValueError for another patch size."
+    "Another nominal size. Only learned positions change: they are interpolated. Raises ValueError for another patch size, or one that patches do not divide."
     patch = tuple(patch_size) if isinstance(patch_size, (tuple, list)) else (patch_size, patch_size)
     if patch_size is not None and patch != self.tubelet_size[1:]:
         raise ValueError(f'patch_size: got {patch_size}; takes {self.tubelet_size[1:]}, which the input projection is made for')
     if img_size is None: return
+    if not self.cut.pad and any(n % p for n, p in zip(to_2tuple(img_size), self.cut.size[1:])):
+        raise ValueError(f'img_size: got {img_size}; takes multiples of {self.cut.size[1:]}, or dynamic_img_pad=True')
     if self.embed.added is not None and self.embed.added.table is not None: self._resize_table(to_2tuple(img_size))
     self.img_size = to_2tuple(img_size)
     update_model_input_size(self, img_size)

@@ -21,7 +21,7 @@ class Tokens:
     positions:Tensor|Ragged  # (B, N, D) or Ragged (total, D)
     index:Tensor|Ragged      # (B, N) or Ragged (total,), number of the token in its row, from 0
     keys:Tensor|None=None    # (B, N) bool, True = real, where padding stays in a rectangle (export, FX); None otherwise
-    first:Tensor|None=None   # tokens in front that an encoder has made already, (B, prefix, d); they are never selected away
+    table:Tensor|None=None   # (rows, d), position codes of this grid by index, for encoders that add them; None where there is none
 
     def select(self,
         keep:Tensor|Ragged,  # bool, (B, N) or Ragged (total,), as the tokens are laid out

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['to_5d', 'grid_size', 'patchify', 'unpatchify', 'pad_to_tubelet', 'crop_to', 'Tubelets', 'Ragged', 'check_mask',
-           'on_tokens', 'prepend', 'split_first', 'check_tokens', 'check_batch']
+           'on_tokens', 'prepend', 'split_first', 'same_rows', 'check_tokens', 'check_batch']
 
 # %% ../nbs/02_tubelets.ipynb #803bc616
 from dataclasses import dataclass, replace
@@ -94,6 +94,7 @@ class Tubelets:
     pad:bool=False                         # pad values that tubelets do not divide, instead of refusing them
 
     def __post_init__(self):
+        if not (isinstance(self.channels, int) and self.channels > 0): raise ValueError(f'in_chans: got {self.channels!r}; takes 1 or more')
         if self.per_channel and self.n_pos_dims < 2:
             raise ValueError(f'n_pos_dims: got {self.n_pos_dims} for tokens per channel; takes 2 or more, the first axis is the channel')
 
@@ -279,6 +280,17 @@ def split_first(
     return x.data[x.offsets[:-1]], Ragged(x.data[rest], offsets, x.max_len - 1)
 
 # %% ../nbs/02_tubelets.ipynb #017629c2
+def same_rows(
+    name:str,        # what to call it in the error
+    x:Ragged,        # to be checked
+    like:Ragged,     # whose rows it must have
+):
+    "Raise ValueError unless rows are as many, and, on a CPU, where looking costs nothing, as long."
+    if len(x) != len(like): raise ValueError(f'{name}: got {len(x)} rows; takes {len(like)}, as the values have')
+    if x.offsets is like.offsets or x.device.type != 'cpu' or torch.compiler.is_compiling(): return
+    if not x.offsets.equal(like.offsets): raise ValueError(f'{name}: got rows of lengths {x.lengths.tolist()[:6]}; takes {like.lengths.tolist()[:6]}, as the values have')
+
+# %% ../nbs/02_tubelets.ipynb #8afcbdf8
 def check_tokens(
     x:Tensor|Ragged,            # tokens, (B, N, d) or Ragged (total, d)
     positions:Tensor|Ragged,    # (B, D, N) or Ragged (total, D)
@@ -293,7 +305,7 @@ def check_tokens(
     if isinstance(x, Ragged):
         want, shape = f'(total, D) = {(x.shape[0], n_pos_dims)}', (x.shape[0], n_pos_dims)
         if pad_mask is not None: raise ValueError('pad_mask: got one beside a Ragged batch, which has no padding; takes None')
-        if len(x) != len(positions): raise ValueError(f'positions: got {len(positions)} rows; takes {len(x)}, as the values have')
+        same_rows('positions', positions, x)
         if x.data.ndim != 2: raise ValueError(f'tokens: got Ragged data of shape {tuple(x.shape)}; takes (total, width)')
     else:
         if x.ndim != 3: raise ValueError(f'tokens: got shape {tuple(x.shape)}; takes (B, N, width)')

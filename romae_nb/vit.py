@@ -6,14 +6,17 @@
 __all__ = ['VISION_POSITIONS', 'check_vit', 'vit_tubelets', 'set_positions', 'vit_tokens', 'run_vit_blocks', 'encode_vit']
 
 # %% ../nbs/04_vit.ipynb #d3c1920b
+from dataclasses import replace
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+from timm.layers import PatchEmbed, resample_abs_pos_embed
 from timm.models import checkpoint
-from timm.models.vision_transformer import VisionTransformer
+from timm.models.vision_transformer import Block, VisionTransformer
 
 from .positions import grid_positions
 from .rope import sincos_positions
-from .tokens import Tokens
+from .tokens import Tokens, tokenize
 from .tubelets import Ragged, Tubelets, on_tokens, prepend
 
 # %% ../nbs/04_vit.ipynb #2fd7a5f2
@@ -23,12 +26,18 @@ def check_vit(
     vit:nn.Module,  # to be checked
 ):
     "Raise TypeError or ValueError unless tokens can be hidden between embedding and blocks."
-    if not isinstance(vit, VisionTransformer): raise TypeError(f'encoder: got a {type(vit).__name__}; takes a RoMAE or one of timm\'s VisionTransformers')
+    if type(vit) is not VisionTransformer: raise TypeError(f'encoder: got a {type(vit).__name__}; takes a RoMAE or one of timm\'s VisionTransformers')
+    conv, embed = getattr(vit.patch_embed, 'proj', None), vit.patch_embed
+    if type(embed) is not PatchEmbed or not isinstance(conv, nn.Conv2d) or conv.kernel_size != conv.stride or conv.padding != (0, 0):
+        raise TypeError(f'encoder: got patches from a {type(embed).__name__}; takes a plain PatchEmbed, whose patches know nothing of each other')
+    if not all(isinstance(b, Block) for b in vit.blocks): raise TypeError(f'encoder: got blocks of type {type(vit.blocks[0]).__name__}; takes timm\'s Block')
     if vit.num_classes: raise ValueError(f'encoder: got one with a head of {vit.num_classes} classes; takes one made with num_classes=0')
+    if any(n % p for n, p in zip(embed.img_size, embed.patch_size)) and not (embed.dynamic_img_pad and vit.dynamic_img_size):
+        raise ValueError(f'img_size: got {tuple(embed.img_size)} for patches of {tuple(embed.patch_size)}; takes multiples, or dynamic_img_size=True with dynamic_img_pad=True')
     if not isinstance(vit.patch_drop, nn.Identity): raise ValueError('encoder: got patch_drop_rate above 0; takes 0, the mask decides which tokens are seen')
-    if vit.attn_pool is not None: raise ValueError(f"encoder: got global_pool={vit.global_pool!r}; takes 'token', 'avg' or '', pre-training never reaches a pooling layer")
+    if vit.attn_pool is not None: raise ValueError(f"encoder: got global_pool={vit.global_pool!r}; takes 'token' or '', pre-training never reaches a pooling layer")
     if not isinstance(vit.fc_norm, nn.Identity):
-        raise ValueError("encoder: got a norm behind the pooling (fc_norm), which pre-training never reaches; takes global_pool='token', or fc_norm=False; to_timm moves it")
+        raise ValueError("encoder: got a norm behind the pooling (fc_norm), which pre-training never reaches; takes global_pool='token' or '', which keeps the norm behind the blocks; to_timm moves it")
 
 def vit_tubelets(
     vit:VisionTransformer,  # any
@@ -52,29 +61,31 @@ def set_positions(
 
 # %% ../nbs/04_vit.ipynb #ab712510
 def vit_tokens(
-    vit:VisionTransformer,    # encoder
-    values:Tensor,            # images, (B, C, H, W) or (B, 1, C, H, W)
+    vit:VisionTransformer,       # encoder
+    values:Tensor,               # images, (B, C, H, W) or (B, 1, C, H, W)
     positions:Tensor|None=None,  # None: a ViT's places are its table's
     pad_mask:Tensor|None=None,   # None: an image has no padding tokens
-) -> Tokens:                  # embedded tokens, (B, N, d), with the tokens in front as `first`
-    "Patches of images, embedded and with their positions added. Raises ValueError where a batch is no batch of images of the model's size."
+) -> Tokens:                     # patches, (B, N, P), and the position table of their grid
+    "Patches of images. Raises ValueError where a batch is no batch of images of the model's size."
     for name, x in (('positions', positions), ('pad_mask', pad_mask)):
         if x is not None: raise ValueError(f'{name}: got a {type(x).__name__} for a ViT; takes None, its tokens are the patches of an image')
-    x = _images(vit, values)
-    x = vit._pos_embed(vit.patch_embed(x))
-    places = grid_positions(vit_tubelets(vit).grid(values), 2, device=x.device).T.expand(x.shape[0], -1, -1)
-    index = torch.arange(places.shape[1], device=x.device).expand(places.shape[:2])
-    return Tokens(x[:, vit.num_prefix_tokens:], places, index, first=x[:, :vit.num_prefix_tokens])
+    cut = _check_images(vit, values)
+    tokens, grid = tokenize(values, None, None, cut), cut.grid(values)[1:]
+    return replace(tokens, table=_table(vit, grid))
 
-def _images(vit, values):
+def _check_images(vit, values):
     if not isinstance(values, Tensor): raise ValueError(f'values: got a {type(values).__name__}; takes images, a Tensor (B, C, H, W)')
     x = values.squeeze(1) if values.ndim == 5 and values.shape[1] == 1 else values
     if x.ndim != 4 or x.shape[1] != vit.in_chans: raise ValueError(f'values: got shape {tuple(values.shape)}; takes (B, {vit.in_chans}, H, W)')
-    embed = vit.patch_embed
-    if embed.strict_img_size and tuple(x.shape[2:]) != tuple(embed.img_size):
-        raise ValueError(f'values: got images of {tuple(x.shape[2:])}; takes {tuple(embed.img_size)} (set_input_size, or dynamic_img_size=True)')
-    vit_tubelets(vit).grid(values)                                                        # refuses what patches do not divide
-    return x
+    if vit.patch_embed.strict_img_size and tuple(x.shape[2:]) != tuple(vit.patch_embed.img_size):
+        raise ValueError(f'values: got images of {tuple(x.shape[2:])}; takes {tuple(vit.patch_embed.img_size)} (set_input_size, or dynamic_img_size=True)')
+    return vit_tubelets(vit)
+
+def _table(vit, grid):
+    "Rows for tokens in front, where it has them, and for a grid of patches."
+    own, front = vit.patch_embed.grid_size, 0 if vit.no_embed_class else vit.num_prefix_tokens
+    if vit.pos_embed is None or tuple(grid) == tuple(own): return None if vit.pos_embed is None else vit.pos_embed[0]
+    return resample_abs_pos_embed(vit.pos_embed, new_size=grid, old_size=own, num_prefix_tokens=front)[0]
 
 # %% ../nbs/04_vit.ipynb #b0c0ac62
 def run_vit_blocks(
@@ -95,8 +106,21 @@ def encode_vit(
     vit:VisionTransformer,  # encoder
     tokens:Tokens,          # visible ones of `vit_tokens`
 ) -> Tensor|Ragged:         # features, tokens in front first: (B, prefix + n, d), or Ragged
-    "Blocks and norm over the tokens in front and the visible ones."
-    x = tokens.values
-    for i in reversed(range(vit.num_prefix_tokens)): x = prepend(tokens.first[:, i], x)
+    "Embedding, blocks and norm over the tokens in front and the visible ones."
+    x = _embedded(vit, tokens)
     x = run_vit_blocks(vit.blocks, on_tokens(vit.norm_pre, x), vit.grad_checkpointing and vit.training)
     return on_tokens(vit.norm, x)
+
+def _embedded(vit, tokens):
+    "A patch's convolution is a product with its numbers: patches have rows, columns, channels, in this order, kernels channels first."
+    conv, table = vit.patch_embed.proj, tokens.table
+    x = on_tokens(lambda t: vit.patch_embed.norm(F.linear(t, conv.weight.permute(0, 2, 3, 1).flatten(1), conv.bias)), tokens.values)
+    front = [t[0] for t in (vit.cls_token, vit.reg_token) if t is not None]
+    front = torch.cat(front) if front else x.new_zeros(0, vit.embed_dim) if isinstance(x, Tensor) else x.data.new_zeros(0, vit.embed_dim)
+    if table is not None:
+        rows = 0 if vit.no_embed_class else len(front)
+        front = front + table[:rows] if rows else front
+        x = on_tokens(lambda x, i: x + table[rows + i], x, tokens.index)
+    n = x.shape[0] if isinstance(x, Tensor) else len(x)
+    for token in front.flip(0): x = prepend(token.expand(n, -1), x)
+    return on_tokens(vit.pos_drop, x)

@@ -331,6 +331,15 @@ def test_factorized_encoder(lengths, seed):
     torch.testing.assert_close(enc(x[:, order], pos[..., order], pad[:, order]), out[:, order], atol=1e-5, rtol=1e-5)
 
 
+# %% c8e4388f
+def test_masks_say_the_same():
+    enc, x, pos, pad = case((6, 4, 1), factor_axis=0)
+    pos = (pos / 4).ceil()
+    places = pos.transpose(1, 2).masked_fill(pad[..., None], 0)
+    out = enc.run(x.masked_fill(pad[..., None], 0), places, Dense(~pad[:, None, None]))
+    torch.testing.assert_close(out[~pad], enc(x, pos, pad)[~pad], atol=1e-5, rtol=1e-5)
+
+
 # %% bdbf8299
 def test_factorized_reaches_through_shared_coordinates():
     torch.manual_seed(0)

@@ -10,13 +10,13 @@ from romae_nb.tubelets import Ragged
 
 # %% fde6ef9f
 @pytest.mark.parametrize('kw', [{}, dict(class_token=False, global_pool='avg', fc_norm=False), dict(reg_tokens=2), dict(no_embed_class=True, reg_tokens=1),
-                                dict(pre_norm=True), dict(init_values=.1), dict(dynamic_img_size=True)])
+                                dict(pre_norm=True), dict(init_values=.1), dict(dynamic_img_size=True), dict(pos_embed='none')])
 def test_taken_apart(kw):
     torch.manual_seed(0)
     vit = timm.create_model('vit_tiny_patch16_224', img_size=64, num_classes=0, depth=2, **kw).eval()
     x = torch.randn(3, 3, 64, 64)
     tokens, n = vit_tokens(vit, x), vit.num_prefix_tokens
-    assert encode_vit(vit, tokens).equal(vit.forward_features(x))
+    torch.testing.assert_close(encode_vit(vit, tokens), vit.forward_features(x), atol=1e-5, rtol=1e-5)
     keep = torch.zeros(3, 16, dtype=torch.bool)
     for i, visible in enumerate(([0, 3, 9], [5], list(range(16)))): keep[i, visible] = True
     out = encode_vit(vit, tokens.select(keep))
@@ -33,6 +33,16 @@ def test_hidden_pixels_reach_nothing():
     keep = torch.zeros(1, 16, dtype=torch.bool); keep[0, 5] = True                            # rows and columns 16 to 31
     other = torch.full_like(x, torch.nan); other[..., 16:32, 16:32] = x[..., 16:32, 16:32]
     assert encode_vit(vit, vit_tokens(vit, x).select(keep)).equal(encode_vit(vit, vit_tokens(vit, other).select(keep)))
+    encode_vit(vit, vit_tokens(vit, other).select(keep)).sum().backward()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in vit.parameters())
+
+
+# %% 890e41d2
+def test_other_sizes_are_resampled():
+    vit = timm.create_model('vit_tiny_patch16_224', img_size=64, num_classes=0, depth=2, dynamic_img_size=True, dynamic_img_pad=True).eval()
+    for size in ((96, 48), (70, 40)):
+        x = torch.randn(1, 3, *size)
+        torch.testing.assert_close(encode_vit(vit, vit_tokens(vit, x)), vit.forward_features(x), atol=1e-5, rtol=1e-5)
 
 
 # %% ca980cfa
@@ -53,7 +63,9 @@ def test_vit_refuses():
     make = lambda **kw: timm.create_model('vit_tiny_patch16_224', **dict(num_classes=0, depth=1) | kw)
     for vit, err, match in [(torch.nn.Linear(1, 1), TypeError, 'encoder: got a Linear'), (make(num_classes=3), ValueError, 'a head of 3 classes'),
                             (make(patch_drop_rate=.1), ValueError, 'patch_drop_rate'), (make(global_pool='map'), ValueError, "global_pool='map'"),
-                            (make(global_pool='avg'), ValueError, 'fc_norm')]:
+                            (make(global_pool='avg'), ValueError, 'fc_norm'), (make(img_size=225), ValueError, r'img_size: got \(225, 225\)'),
+                            (timm.create_model('vit_tiny_r_s16_p8_224', num_classes=0), TypeError, 'patches from a HybridEmbed'),
+                            (timm.create_model('deit_tiny_distilled_patch16_224', num_classes=0), TypeError, 'got a VisionTransformerDistilled')]:
         with pytest.raises(err, match=match): check_vit(vit)
     for args, match in [((torch.randn(1, 3, 64, 64),), r'got images of \(64, 64\); takes \(224, 224\)'), ((torch.randn(1, 4, 224, 224),), r'takes \(B, 3, H, W\)'),
                         ((torch.randn(1, 3, 224, 224), torch.zeros(1, 2, 196)), 'positions: got a Tensor for a ViT'), (([1],), 'values: got a list')]:
