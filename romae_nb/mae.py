@@ -11,15 +11,16 @@ import timm
 import torch
 from fastcore.basics import patch
 from timm.layers import resample_abs_pos_embed, to_2tuple
+from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from .decoder import Decoder
 from .encoder import EncoderConfig, run_blocks
 from .losses import TokenLoss
-from .masking import make_mask
+from .masking import Mask, make_mask
 from .romae import RoMAE, image_tokens
 from .tokens import Tokens
-from .tubelets import Ragged, Tubelets, check_mask, on_tokens
+from .tubelets import Ragged, Tubelets, check_mask, on_tokens, same_rows
 from .vit import check_vit, encode_vit, set_positions, vit_tokens, vit_tubelets
 
 # %% ../nbs/06_mae.ipynb #6c08648b
@@ -78,13 +79,14 @@ class MaskedAutoencoder(nn.Module):
         decoder_block:str|None=None,         # 'romae' or 'vit'; None: as the encoder's
     ):
         super().__init__()
-        self.encoder = _make_encoder(encoder, encoder_kw, encoder_pos)
-        self.mask_ratio, self.mask_fn = _check_ratio(mask_ratio), make_mask(mask_fn)
-        self.scoring = _make_loss(loss, self.cut, dict(norm_targets=norm_targets, reference_mean=reference_mean) | (loss_kw or {}))
+        self.encoder, self.encoder_pos = _make_encoder(encoder, encoder_kw, encoder_pos), encoder_pos
+        self.mask_ratio, self.mask_fn = _check_ratio(mask_ratio), _check_mask(make_mask(mask_fn), self.cut)
+        self.scoring = _make_loss(loss, self.cut, norm_targets, reference_mean, loss_kw or {})
         asked = dict(d_model=decoder_dim, nhead=decoder_heads, depth=decoder_depth, pos_encoding=decoder_pos, block=decoder_block)
         cfg = self.backbone.decoder() | {k: v for k, v in asked.items() if v is not None} | _decoder_kw(decoder_kw)
         if decoder_block == 'romae' and decoder_pos is None: cfg['pos_encoding'] = 'rope'
         if decoder_block == 'vit' and cfg['pos_encoding'] == 'rope' and decoder_pos is None: cfg['pos_encoding'] = 'sincos'
+        _check_decoder_kw(cfg, decoder_kw, self.encoder)
         block, drop = cfg.pop('block'), self.encoder.cfg.pos_drop_rate if isinstance(self.encoder, RoMAE) else 0.
         self.pos_drop = nn.Dropout(drop)
         self.decoder = Decoder(self.encoder.embed_dim, self.scoring.out_dim(self.patch_dim), EncoderConfig(**cfg), block, self.encoder.num_prefix_tokens,
@@ -111,6 +113,7 @@ class MaskedAutoencoder(nn.Module):
 # %% ../nbs/06_mae.ipynb #0ed58dd8
 def _make_encoder(encoder, kw, pos):
     "A RoMAE or a ViT without a head, from a name or as it comes."
+    if kw is not None and not isinstance(kw, dict): raise TypeError(f'encoder_kw: got a {type(kw).__name__}; takes a dict of keywords')
     if (kw or {}).get('num_classes'): raise ValueError(f"encoder_kw: got num_classes={kw['num_classes']}; takes none, an encoder has no head")
     if isinstance(encoder, str) and ':' not in encoder and not timm.is_model(encoder):     # 'local-dir:...' names a folder
         raise ValueError(f'encoder: got {encoder!r}; takes {", ".join(timm.list_models("romae*"))}, a ViT of timm (vit_base_patch16_224, ...), or a module')
@@ -123,9 +126,16 @@ def _make_encoder(encoder, kw, pos):
     return encoder
 
 def _by_name(name, kw):
+    "timm's model, in the form that pre-training reaches whole: no pooling layer, the norm behind the blocks. A folder gives its weights."
     if name.startswith('romae'): return timm.create_model(name, **dict(weight_init='torch') | kw | dict(num_classes=0))
-    model = timm.create_model(name, **dict(global_pool='token' if kw.get('class_token', True) else '') | kw | dict(num_classes=0))
-    if not kw.get('pretrained') and 'weight_init' not in kw and isinstance(model, timm.models.VisionTransformer): start_as_mae(model)
+    kw = (dict(pretrained=True) if ':' in name else {}) | kw | dict(num_classes=0)
+    try:
+        like = timm.create_model(name, device='meta', **dict(global_pool='') | {k: v for k, v in kw.items() if k not in ('pretrained', 'checkpoint_path')})
+        vit = isinstance(like, VisionTransformer)
+        if vit and 'global_pool' not in kw: kw['global_pool'] = 'token' if like.has_class_token else ''
+        model = timm.create_model(name, **kw)
+    except (AssertionError, TypeError) as e: raise TypeError(f'encoder_kw: got {kw} for {name!r}, which timm refuses: {e}') from e
+    if vit and not {'weight_init', 'checkpoint_path'} & set(kw) and not kw.get('pretrained'): start_as_mae(model)
     return model
 
 def start_as_mae(
@@ -138,9 +148,11 @@ def start_as_mae(
     for token in (vit.cls_token, vit.reg_token):
         if token is not None: nn.init.normal_(token, std=.02)
 
-def _make_loss(kind, cut, kw):
+def _make_loss(kind, cut, norm_targets, reference_mean, kw):
     "How predictions are scored. Raises ValueError for settings that tokens of this kind cannot have."
-    loss, channels = TokenLoss(kind, **kw), 1 if cut.per_channel else cut.channels
+    if wrong := set(kw) - {'channel_weights', 'huber_delta'}:
+        raise TypeError(f'loss_kw: got {sorted(wrong)}; takes channel_weights and huber_delta (loss, norm_targets and reference_mean are arguments)')
+    loss, channels = TokenLoss(kind, norm_targets=norm_targets, reference_mean=reference_mean, **kw), 1 if cut.per_channel else cut.channels
     loss.check(cut.patch_dim)
     if loss.channel_weights is not None and len(loss.channel_weights) != channels:
         raise ValueError(f'channel_weights: got {len(loss.channel_weights)} for tokens of {channels} channels; takes one per channel')
@@ -154,7 +166,26 @@ def _decoder_kw(kw):
         raise TypeError(f'decoder_kw: got unknown {sorted(unknown)}; takes {", ".join(EncoderConfig.__dataclass_fields__)}')
     return kw or {}
 
+def _check_mask(fn, cut):
+    "Refuse a kind of mask that the model's tokens cannot have, by drawing one for four made-up tokens."
+    if not isinstance(fn, Mask): return fn
+    image = cut.size[1:] != (1, 1) and cut.n_pos_dims == 2
+    if fn.kind in ('channel', 'tube') and image: raise ValueError(f'mask_fn: got {fn!r} for images, whose axes are row and column; takes channel_tokens=True, or another kind')
+    if fn.kind == 'channel' and cut.per_channel and cut.channels == 1: raise ValueError(f'mask_fn: got {fn!r} for tokens of one channel; takes another kind')
+    try: fn(torch.ones(1, 4, dtype=torch.bool), .5, torch.Generator().manual_seed(0), torch.arange(4.).expand(1, cut.n_pos_dims, 4))
+    except ValueError as e: raise ValueError(f'mask_fn: got {fn!r} for {cut.n_pos_dims} position axes: {e}') from e
+    return fn
+
+def _check_decoder_kw(cfg, kw, encoder):
+    "Refuse decoder settings that would be ignored, and tables that are too short."
+    if cfg['block'] == 'vit' and (idle := {'p', 'base', 'pos_drop_rate'} & set(kw or {})):
+        raise ValueError(f"decoder_kw: got {sorted(idle)} with blocks of a ViT, which rotate nothing; takes decoder_block='romae'")
+    if cfg['pos_encoding'] != 'learned' or not isinstance(encoder, VisionTransformer): return
+    if encoder.dynamic_img_size: raise ValueError("decoder_pos: got 'learned' with dynamic_img_size=True; takes 'sincos', which knows every size")
+    if cfg['max_tokens'] < (n := encoder.patch_embed.num_patches): raise ValueError(f"decoder_kw: got max_tokens={cfg['max_tokens']}; takes {n}, the patches of an image")
+
 def _check_ratio(ratio):
+    if isinstance(ratio, bool) or not isinstance(ratio, (int, float)): raise TypeError(f'mask_ratio: got a {type(ratio).__name__}; takes a number between 0 and 1')
     if not 0 < ratio < 1: raise ValueError(f'mask_ratio: got {ratio}; takes a number between 0 and 1')
     return ratio
 
@@ -165,16 +196,18 @@ def draw_mask(self:MaskedAutoencoder,
     positions:Tensor|Ragged|None=None,    # as for `forward`
     pad_mask:Tensor|None=None,            # as for `forward`
     generator:torch.Generator|None=None,  # on the device of `values`; None takes torch's global one
+    ratio:float|Tensor|None=None,         # fraction to hide, one for all or one per row, (B,); None takes `mask_ratio`
 ) -> Tensor|Ragged:                       # (B, N) bool, True = hidden; Ragged for Ragged
     "A mask that hides `mask_ratio` of every row's real tokens."
+    ratio = self.mask_ratio if ratio is None else ratio
     if isinstance(values, Ragged):
         if pad_mask is not None: raise ValueError('pad_mask: got one beside a Ragged batch, which has no padding; takes None')
-        return self.mask_fn(values, self.mask_ratio, generator, positions)
+        return self.mask_fn(values, ratio, generator, positions)
     if positions is None: positions = self.cut.places(values)
     shape = positions.shape[0], positions.shape[-1]
     if pad_mask is not None: check_mask('pad_mask', pad_mask, shape)
     valid = torch.ones(shape, dtype=torch.bool, device=values.device) if pad_mask is None else ~pad_mask
-    return self.mask_fn(valid, self.mask_ratio, generator, positions)
+    return self.mask_fn(valid, ratio, generator, positions)
 
 # %% ../nbs/06_mae.ipynb #175fb586
 @patch
@@ -183,8 +216,10 @@ def forward(self:MaskedAutoencoder,
     positions:Tensor|Ragged|None=None,  # (B, D, N) or Ragged (total, D); None takes the grid's own
     pad_mask:Tensor|None=None,          # (B, N) bool, True = padding
     mask:Tensor|Ragged|None=None,       # (B, N) bool or Ragged (total,), True = hidden; required, `draw_mask` draws one
+    value_mask:Tensor|Ragged|None=None, # like `values`, bool, True = not observed: 0 to the encoder, whatever stands there
 ) -> Tensor|Ragged:                     # predictions, (B, N, out) in token order, zeros where nothing was hidden; Ragged for Ragged
     "Predict hidden tokens: P numbers each, or 2 P, means and log-variances, for a Gaussian likelihood. Raises ValueError for what does not fit."
+    if value_mask is not None: values = _without(values, value_mask)
     tokens = self.backbone.tokens(values, positions, pad_mask)
     hidden = _mask_like(mask, tokens, values, pad_mask)
     visible = tokens.select(on_tokens(torch.logical_not, hidden))
@@ -192,14 +227,23 @@ def forward(self:MaskedAutoencoder,
     return pred.to_padded(pad_mask=pad_mask)[0] if pad_mask is not None else pred
 
 # %% ../nbs/06_mae.ipynb #fd325ae1
+def _without(values, value_mask):
+    "Values with 0 where nothing was observed."
+    if isinstance(values, Ragged) != isinstance(value_mask, Ragged):
+        raise ValueError(f'value_mask: got {type(value_mask).__name__} for values in a {type(values).__name__}; takes the same kind')
+    data, mask = (x.data if isinstance(x, Ragged) else x for x in (values, value_mask))
+    check_mask('value_mask', mask, data.shape)
+    data = data.masked_fill(mask, 0)
+    return values.like(data) if isinstance(values, Ragged) else data
+
 def _mask_like(mask, tokens, values, pad_mask):
     "The mask in the layout of the tokens; hidden padding is dropped with the padding."
     if mask is None: raise ValueError('mask: got None; takes a bool mask of the tokens, True = hidden (draw_mask draws one)')
     if isinstance(mask, Ragged) != isinstance(values, Ragged):
         raise ValueError(f'mask: got {type(mask).__name__} for values in a {type(values).__name__}; takes the same kind')
     if isinstance(values, Ragged):
-        if len(mask) != len(values): raise ValueError(f'mask: got {len(mask)} rows; takes {len(values)}, as values have')
         check_mask('mask', mask.data, tokens.values.shape[:1])
+        same_rows('mask', mask, values)
         return tokens.values.like(mask.data)
     check_mask('mask', mask, tokens.values.shape[:2] if pad_mask is None else pad_mask.shape)
     return mask if pad_mask is None else Ragged.from_padded(mask, pad_mask)
@@ -266,6 +310,7 @@ def reconstruct(self:MaskedAutoencoder,
     pred:Tensor|Ragged,         # what came out
     mask:Tensor|Ragged,         # as given to `forward`
     pad_mask:Tensor|None=None,  # likewise
+    value_mask:Tensor|Ragged|None=None,  # likewise; what was not observed stays out of a token's mean and deviation
 ) -> Tensor|Ragged:             # tokens, (B, N, P) or Ragged (total, P): predictions where hidden, the input elsewhere
     "The sample as the model would complete it."
     target = self.patches(values)
@@ -273,17 +318,22 @@ def reconstruct(self:MaskedAutoencoder,
     if pad_mask is not None:
         check_mask('pad_mask', pad_mask, target.shape[:-1])
         mask = mask & ~pad_mask
-    def paste(target, pred, hidden): return torch.where(hidden.unsqueeze(-1), self.scoring.denormalise(pred, target).to(target.dtype), target)
+    missing = self.missing(values, value_mask)
+    def paste(target, pred, hidden):
+        back = self.scoring.denormalise(pred, target, None if missing is None else missing.expand_as(target))
+        return torch.where(hidden.unsqueeze(-1), back.to(target.dtype), target)
     return on_tokens(paste, target, pred, mask)
 
 @patch
 def spread(self:MaskedAutoencoder,
     values:Tensor|Ragged,  # as given to `forward`
     pred:Tensor|Ragged,    # what came out
+    value_mask:Tensor|Ragged|None=None,  # as given to `loss`
 ) -> Tensor|Ragged:        # standard deviations, (B, N, P) or Ragged (total, P)
     "How far off the model expects its predictions to be. Raises ValueError for losses that do not say."
     if self.scoring.kind != 'gaussian': raise ValueError(f"loss: got {self.scoring.kind!r}; takes 'gaussian' for predictions with a spread")
-    return on_tokens(lambda p, t: self.scoring.spread(p, t), pred, self.patches(values))
+    missing = self.missing(values, value_mask)
+    return on_tokens(lambda p, t: self.scoring.spread(p, t, None if missing is None else missing.expand_as(t)), pred, self.patches(values))
 
 @patch
 def to_values(self:MaskedAutoencoder,
@@ -299,12 +349,13 @@ def set_input_size(self:MaskedAutoencoder,
     img_size:int|tuple[int, int],  # height and width, pixels
 ):
     "Take images of another size from now on. Raises ValueError where learned positions are no grid."
-    old = self.decoder_grid()
+    old, added = self.decoder_grid(), self.decoder.added
+    table = None if added is None else added.table
+    if table is not None and old[0] * old[1] != added.max_tokens: raise ValueError(f'img_size: got {img_size} for {added.max_tokens} learned positions that are no grid of {old}; takes the present one')
     self.encoder.set_input_size(to_2tuple(img_size))
-    added, new = self.decoder.added, self.decoder_grid()
-    if added is None or added.table is None or old == new: return
-    if old[0] * old[1] != added.max_tokens: raise ValueError(f'img_size: got {img_size} for {added.max_tokens} learned positions that are no grid of {old}; takes the present one')
-    table = resample_abs_pos_embed(added.table[None], new_size=new, old_size=old, num_prefix_tokens=added.prefix)[0]
+    new = self.decoder_grid()
+    if table is None or old == new: return
+    table = resample_abs_pos_embed(table[None], new_size=new, old_size=old, num_prefix_tokens=added.prefix)[0]
     added.table, added.max_tokens = nn.Parameter(table.detach(), added.table.requires_grad), new[0] * new[1]
     self.decoder.cfg.max_tokens = added.max_tokens
 

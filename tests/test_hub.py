@@ -98,7 +98,7 @@ def test_vit_reaches_timm(kw):
     theirs.load_state_dict(ours.state_dict())
     assert theirs.eval().forward_features(x).equal(mae.encoder.forward_features(x)) and type(ours) is type(theirs)
     tokens = mae.backbone.tokens(x, None, None)
-    assert mae.backbone.encode(tokens, lambda x: x).equal(theirs.forward_features(x))
+    torch.testing.assert_close(mae.backbone.encode(tokens, lambda x: x), theirs.forward_features(x), atol=1e-5, rtol=1e-5)
 
 
 # %% 5740cc5f
@@ -129,6 +129,11 @@ def test_labels_keep_their_rows(tmp_path):
     for m, match in [({3: 0}, 'got new class 3; takes 0 to 2'), ({0: 6}, 'got old class 6; takes 0 to 5')]:
         with pytest.raises(ValueError, match=match): to_timm(old, 3, label_map=m)
     with pytest.raises(ValueError, match='no rows to keep'): to_timm(a_mae(), 3, label_map={0: 0})
+    with pytest.raises(ValueError, match='label_map: got .*takes a dict'): to_timm(old, 3, label_map=[0, 1])
+    clf = timm.create_model('romae_tiny', **SERIES, num_classes=4).eval()
+    torch.nn.init.normal_(clf.fc_norm.weight); torch.nn.init.normal_(clf.head.bias)
+    v, p = torch.randn(2, 5, 2), torch.rand(2, 1, 5)
+    assert to_timm(clf, 4, label_map={i: i for i in range(4)}).eval()(v, p).equal(clf(v, p))
 
 
 # %% 5aefc6b9
@@ -141,6 +146,34 @@ def test_vit_mae_round_trip(tmp_path, kw):
     assert [p.requires_grad for p in back.parameters()] == [p.requires_grad for p in mae.parameters()]
     encoder = timm.create_model(f'local-dir:{save_encoder(mae, tmp_path/"encoder")}', pretrained=True, num_classes=3).eval()
     assert encoder.forward_features(x).equal(mae.encoder.forward_features(x))
+
+
+# %% 07928a81
+@pytest.mark.parametrize('kw', [dict(act_layer='relu'), dict(drop_path_rate=.3, proj_drop_rate=.1), dict(qk_norm=True), dict(proj_bias=False), dict(pos_embed='none'),
+                                dict(class_token=False, global_pool='avg', fc_norm=False), dict(class_token=False, reg_tokens=2)])
+def test_what_timm_names_comes_back(tmp_path, kw):
+    mae = MaskedAutoencoder('vit_tiny_patch16_224', dict(img_size=32, depth=2, embed_dim=24, num_heads=2) | kw, decoder_dim=24, decoder_heads=2, decoder_depth=1).eval()
+    back, x = load(save(mae, tmp_path)), torch.randn(2, 3, 32, 32)
+    mask = torch.tensor([[True, False, True, True]]).expand(2, -1)
+    assert back(x, mask=mask).equal(mae(x, mask=mask)) and repr(back.encoder) == repr(mae.encoder)
+    assert to_timm(mae, 3)(x).shape == (2, 3)
+
+def test_what_it_does_not_is_refused(tmp_path):
+    mae = MaskedAutoencoder(timm.create_model('vit_tiny_patch16_224', img_size=32, depth=1, num_classes=0, norm_layer=torch.nn.LayerNorm), decoder_depth=1)
+    with pytest.raises(ValueError, match='that its keywords do not describe.*eps=1e-05'): save(mae, tmp_path)
+    with pytest.raises(ValueError, match='model: got a probe'): save(to_timm(a_mae(), 3, probe=True), tmp_path)
+
+
+# %% 9865bee4
+def test_folders_start_pretraining(tmp_path):
+    mae = MaskedAutoencoder('vit_tiny_patch16_224', dict(img_size=32, depth=1), decoder_depth=1)
+    again = MaskedAutoencoder(f'local-dir:{save_encoder(mae, tmp_path/"a")}', decoder_depth=1)
+    assert again.encoder.patch_embed.proj.weight.equal(mae.encoder.patch_embed.proj.weight)
+    torch.save(mae.encoder.state_dict(), tmp_path/'w.pth')
+    third = MaskedAutoencoder('vit_tiny_patch16_224', dict(img_size=32, depth=1, checkpoint_path=str(tmp_path/'w.pth')), decoder_depth=1)
+    assert third.encoder.patch_embed.proj.weight.equal(mae.encoder.patch_embed.proj.weight)
+    gap = MaskedAutoencoder('vit_medium_patch16_gap_256', dict(img_size=32, depth=1), decoder_depth=1)        # no CLS, by its name
+    assert gap.encoder.num_prefix_tokens == 0 and isinstance(to_timm(gap, 3)(torch.randn(1, 3, 32, 32)), torch.Tensor)
 
 
 # %% 8e28faf2

@@ -19,6 +19,8 @@ def small_mae(seed=0, **kw):
     torch.nn.init.normal_(mae.decoder.mask_token)                            # so that it matters
     return mae
 
+DEC = dict(decoder_dim=24, decoder_heads=2, decoder_depth=1)
+
 def batch(lengths=(6, 1, 4), seed=0):
     g = torch.Generator().manual_seed(seed)
     n = max(lengths)
@@ -147,6 +149,42 @@ def test_other_image_sizes():
 
 
 # %% 1c2d84c3
+def test_missing_numbers_touch_nothing():
+    for kw in (dict(), dict(norm_targets=True), dict(loss='gaussian')):
+        mae, (v, p, pad) = small_mae(**kw).train(), batch()
+        lost = torch.rand(v.shape, generator=gen(1)) < .3
+        mask = mae.draw_mask(v, p, pad, generator=gen(), ratio=.5)
+        runs = []
+        for hole in (0., math.nan):
+            x = v.masked_fill(lost, hole)
+            mae.zero_grad()
+            pred = mae(x, p, pad, mask, lost)
+            loss = mae.loss(pred, x, mask=mask, pad_mask=pad, value_mask=lost)
+            loss.backward()
+            back = mae.reconstruct(x, pred, mask, pad, lost)
+            runs.append([loss.detach(), *(q.grad.clone() for q in mae.parameters()), back.detach()[mask]])
+            assert all(t.isfinite().all() for t in runs[-1])
+        for a, b in zip(*runs): torch.testing.assert_close(a, b)
+
+
+# %% 4f86a592
+def test_margins_stay_out_of_the_statistics():
+    mae = MaskedAutoencoder('romae_tiny', dict(img_size=36, tubelet_size=(1, 8, 8), dynamic_img_pad=True, embed_dim=24, num_heads=2, depth=1), norm_targets=True, **DEC)
+    x = torch.randn(1, 3, 36, 36) * 2 + 5
+    t, hidden = mae.patches(x), torch.ones(1, 25, dtype=torch.bool)
+    mean, scale = mae.scoring.stats(t, mae.missing(x).expand_as(t))
+    assert mae.loss((t - mean) / scale, x, mask=hidden) < 1e-10
+    torch.testing.assert_close(mae.to_values(mae.reconstruct(x, (t - mean) / scale, hidden), x), x, atol=1e-4, rtol=1e-4)
+
+
+# %% 56cb128e
+def test_half_types_and_every_position():
+    for kw in (dict(encoder='vit_tiny_patch16_224', encoder_kw=dict(img_size=32, depth=1)), *(dict(encoder='romae_tiny', encoder_kw=dict(img_size=32, embed_dim=24, num_heads=2, depth=1, pos_encoding=k)) for k in ('rope', 'sincos', 'absolute', 'learned'))):
+        mae, x = MaskedAutoencoder(**kw, **DEC).bfloat16(), torch.randn(1, 3, 32, 32, dtype=torch.bfloat16)
+        assert mae(x, mask=torch.tensor([[True, False, True, True]])).dtype == torch.bfloat16
+
+
+# %% 5baa9327
 def test_mae_refuses():
     mae, (v, p, pad) = small_mae(), batch()
     mask = mae.draw_mask(v, p, pad, generator=gen())
@@ -169,10 +207,15 @@ def test_mae_refuses():
                            (dict(decoder_kw=dict(n_pos_dims=1)), ValueError, "takes those as the encoder's"), (dict(decoder_block='vit', decoder_pos='rope'), ValueError, "decoder_pos: got 'rope'"),
                            (dict(decoder_kw=dict(factor_axis=0)), ValueError, 'factor_axis: got 0 with 1 tokens in front'),
                            (dict(loss='nll'), ValueError, "kind: got 'nll'"), (dict(loss_kw=dict(channel_weights=[1.])), ValueError, 'channel_weights: got 1 for tokens of 2 channels'),
+                           (dict(loss_kw=dict(norm_targets=True)), TypeError, r"loss_kw: got \['norm_targets'\]"), (dict(mask_ratio='.5'), TypeError, 'mask_ratio: got a str'),
+                           (dict(mask_fn=dict(kind='channel', axis=5)), ValueError, 'mask_fn: got ChannelMask'), (dict(decoder_block='vit', decoder_kw=dict(p=.3)), ValueError, r"decoder_kw: got \['p'\]"),
                            (dict(mask_fn='ramdom'), ValueError, "did you mean 'random'"),
                            (dict(encoder_kw=dict(global_pool='map')), ValueError, "encoder: got global_pool='map'"),
                            (dict(encoder_kw=dict(num_classes=3)), ValueError, 'encoder_kw: got num_classes=3')]:
         with pytest.raises(err, match=match): small_mae(**kw)
     with pytest.raises(ValueError, match="encoder: got 'romae_huge'; takes romae_base, romae_large"): MaskedAutoencoder('romae_huge')
+    with pytest.raises(ValueError, match='mask_fn: got ChannelMask.*row and column'): MaskedAutoencoder('vit_tiny_patch16_224', dict(img_size=32, depth=1), mask_fn='channel')
+    with pytest.raises(TypeError, match="encoder_kw: got .* for 'vit_tiny_patch16_224', which timm refuses"): MaskedAutoencoder('vit_tiny_patch16_224', dict(foo=3))
+    with pytest.raises(ValueError, match='mask: got rows of lengths'): mae(rv, rp, mask=Ragged.from_rows([r for r in rm.rows()[::-1]]))
     with pytest.raises(TypeError, match='encoder: got a Linear'): MaskedAutoencoder(torch.nn.Linear(2, 2))
     with pytest.raises(ValueError, match='encoder: got one with a head of 1000'): MaskedAutoencoder(timm.create_model('romae_tiny_shallow'))
