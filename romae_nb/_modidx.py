@@ -564,6 +564,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                   'romae_nb.encoder._cut': ('encoder.html#_cut', 'romae_nb/encoder.py'),
                                   'romae_nb.encoder._eager_float': ('encoder.html#_eager_float', 'romae_nb/encoder.py'),
                                   'romae_nb.encoder._factor_masks': ('encoder.html#_factor_masks', 'romae_nb/encoder.py'),
+                                  'romae_nb.encoder._for_blocks': ('encoder.html#_for_blocks', 'romae_nb/encoder.py'),
                                   'romae_nb.encoder._keep_for_backward': ('encoder.html#_keep_for_backward', 'romae_nb/encoder.py'),
                                   'romae_nb.encoder._layer_scale': ('encoder.html#_layer_scale', 'romae_nb/encoder.py'),
                                   'romae_nb.encoder._log_type': ('encoder.html#_log_type', 'romae_nb/encoder.py'),

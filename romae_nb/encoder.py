@@ -19,7 +19,7 @@ from fastcore.basics import patch
 from torch import Tensor, nn
 from timm.layers import LayerScale, Mlp, calculate_drop_path_rates, drop_path, get_act_layer
 from timm.layers import RmsNorm as TimmRmsNorm
-from timm.models import checkpoint, register_notrace_module
+from timm.models import checkpoint, register_notrace_function, register_notrace_module
 
 from .rope import ADDED, AddedPositions, NDPRope, axis_width, complex_turns, rotate, rotate_pairs, side_by_side
 from .tubelets import Ragged, check_tokens
@@ -455,6 +455,11 @@ def make_blocks(
     rates = calculate_drop_path_rates(cfg.drop_path_rate, cfg.depth)
     return nn.ModuleList([Block(cfg, rate, device=device, dtype=dtype) for rate in rates])
 
+@register_notrace_function
+def _for_blocks(angles, x, head_dim):
+    "The form of the angles that is fastest for `x`; FX must not look inside."
+    return None if angles is None else Angles.of(*angles, x, head_dim)
+
 def run_blocks(
     blocks,                       # to run, in order
     x:Tensor,                     # (B, N, d) or packed (total, d)
@@ -466,7 +471,7 @@ def run_blocks(
 ) -> tuple[Tensor, list[Tensor]]: # the last output, and those of `take`
     "Tokens through blocks."
     taken = []
-    if angles is not None: angles = Angles.of(*angles, x, blocks[0].attn.head_dim)
+    angles = _for_blocks(angles, x, blocks[0].attn.head_dim)
     for i, block in enumerate(blocks):
         args = x, angles, layout, queries if i == len(blocks) - 1 else None
         x = checkpoint(block, *args) if checkpointing else block(*args)

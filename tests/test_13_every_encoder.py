@@ -192,6 +192,7 @@ def other_hidden_values(mae, values, hidden):
 @pytest.mark.parametrize('loss', ['mse', 'l1', 'huber', 'cosine', 'gaussian'])
 @pytest.mark.parametrize('name', ENCODERS)
 def test_every_loss(name, loss):
+    if loss == 'cosine' and make(name).patch_dim == 1: return          # one number has no direction: refused when built
     mae, batch = make(name, loss=loss, norm_targets=make(name).patch_dim > 1).train(), samples(name, layouts(name)[-1])
     hidden = hide(mae, batch)
     value = loss_of(mae, batch, hidden)
