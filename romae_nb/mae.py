@@ -273,7 +273,8 @@ def reconstruct(self:MaskedAutoencoder,
     if pad_mask is not None:
         check_mask('pad_mask', pad_mask, target.shape[:-1])
         mask = mask & ~pad_mask
-    def paste(target, pred, hidden): return torch.where(hidden.unsqueeze(-1), self.scoring.denormalise(pred, target).to(target.dtype), target)
+    margin = self.missing(values)                                    # targets were normalised without it
+    def paste(target, pred, hidden): return torch.where(hidden.unsqueeze(-1), self.scoring.denormalise(pred, target, margin).to(target.dtype), target)
     return on_tokens(paste, target, pred, mask)
 
 @patch
@@ -283,7 +284,8 @@ def spread(self:MaskedAutoencoder,
 ) -> Tensor|Ragged:        # standard deviations, (B, N, P) or Ragged (total, P)
     "How far off the model expects its predictions to be. Raises ValueError for losses that do not say."
     if self.scoring.kind != 'gaussian': raise ValueError(f"loss: got {self.scoring.kind!r}; takes 'gaussian' for predictions with a spread")
-    return on_tokens(lambda p, t: self.scoring.spread(p, t), pred, self.patches(values))
+    margin = self.missing(values)
+    return on_tokens(lambda p, t: self.scoring.spread(p, t, margin), pred, self.patches(values))
 
 @patch
 def to_values(self:MaskedAutoencoder,
