@@ -106,6 +106,19 @@ def test_normalised_targets():
     with pytest.raises(ValueError, match="norm_targets: got 'unbiased' for tokens of"): small_mae(norm_targets=True, encoder_kw=dict(in_chans=1))
 
 
+# %% e37092b3
+def test_margins_do_not_shift_normalised_predictions():
+    mae = MaskedAutoencoder(RoMAE(tubelet_size=(1, 4, 4), in_chans=1, num_classes=0, embed_dim=24, depth=1, num_heads=2, dynamic_img_pad=True), norm_targets=True,
+                            decoder_dim=24, decoder_heads=2, decoder_depth=1)
+    x = 5 + torch.rand(1, 1, 6, 6)
+    mask = torch.tensor([[False, False, False, True]])
+    corner = x[0, 0, 4:, 4:]                                                             # all that the last patch has of the image
+    pred = torch.zeros(1, 4, 4, 4)
+    pred[0, 3, :2, :2] = (corner - corner.mean()) / (corner.var() + 1e-6).sqrt()
+    assert mae.loss(pred.flatten(2), x, mask=mask) < 1e-9
+    torch.testing.assert_close(mae.to_values(mae.reconstruct(x, pred.flatten(2), mask), x), x, atol=1e-5, rtol=0)
+
+
 # %% 294e6e34
 def test_no_cls_ignores_shifts():
     mae, (v, p, pad) = small_mae(encoder_kw=dict(class_token=False)), batch()

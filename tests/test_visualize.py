@@ -286,15 +286,21 @@ def test_many_samples_in_two_blocks():
 
 
 # %% d1138183
-def test_normalised_targets_come_back():
-    class Oracle(MaskedAutoencoder):
-        def forward(self, values, positions=None, pad_mask=None, mask=None):
-            x, margin = self.patches(values), self.cut.margin(values)
-            if margin is not None: x = x.masked_fill(margin, math.nan)
-            off, n = x - x.nanmean(-1, keepdim=True), (~x.isnan()).sum(-1, keepdim=True)
-            var = off.square().nansum(-1, keepdim=True) / (n - int(self.norm_targets == 'unbiased')).clamp(min=1)
-            return (off / (var + 1e-6).sqrt()).nan_to_num().masked_fill(~mask[..., None], 0)
+class Oracle(MaskedAutoencoder):
+    def forward(self, values, positions=None, pad_mask=None, mask=None):
+        x, margin = self.patches(values), self.cut.margin(values)
+        if margin is not None: x = x.masked_fill(margin, math.nan)
+        off, n = x - x.nanmean(-1, keepdim=True), (~x.isnan()).sum(-1, keepdim=True)
+        var = off.square().nansum(-1, keepdim=True) / (n - int(self.norm_targets == 'unbiased')).clamp(min=1)
+        return (off / (var + 1e-6).sqrt()).nan_to_num().masked_fill(~mask[..., None], 0)
 
+def hidden_pixels(mask, size, grid, shape):
+    "(B, N) for one channel as (B, H, W)."
+    return mask.view(len(mask), *grid).repeat_interleave(size[0], 1).repeat_interleave(size[1], 2)[:, :shape[0], :shape[1]]
+
+
+# %% 38ac4881
+def test_normalised_targets_come_back():
     enc = RoMAE(tubelet_size=(2, 4, 4), in_chans=3, num_classes=0, embed_dim=24, depth=1, num_heads=2, n_pos_dims=3)
     mae, x = Oracle(enc, norm_targets=True), torch.rand(2, 4, 3, 8, 12)
     mask = random_mask(torch.ones(2, 2 * 2 * 3, dtype=torch.bool), .5, torch.Generator().manual_seed(0))
@@ -316,12 +322,8 @@ def test_normalised_targets_come_back():
     np.testing.assert_allclose(drawn, want[..., :3], atol=.01)
 
 
-# %% 38ac4881
+# %% c9b0578c
 def test_padded_images_and_channel_tokens_come_back():
-    def hidden_pixels(mask, size, grid, shape):
-        "(B, N) for one channel as (B, H, W)."
-        return mask.view(len(mask), *grid).repeat_interleave(size[0], 1).repeat_interleave(size[1], 2)[:, :shape[0], :shape[1]]
-
     x = torch.rand(2, 3, 7, 10, generator=torch.Generator().manual_seed(0))
     for norm in (True, 'biased'):
         for per_channel in (False, True):
