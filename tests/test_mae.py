@@ -8,6 +8,7 @@ import math, pytest, timm, torch
 from dataclasses import replace
 from hypothesis import given, settings, strategies as st
 from romae_nb.masking import hidden_count
+from romae_nb.romae import RoMAE
 from romae_nb.tubelets import Ragged, patchify
 
 
