@@ -4,28 +4,38 @@
 
 # %% auto #0
 __all__ = ['Picture', 'rope_of', 'Batch', 'as_batch', 'position_rows', 'AxisScales', 'axis_scales', 'plot_wavelengths', 'kernel',
-           'plot_kernel', 'similarity', 'plot_similarity', 'plot_cls', 'plot_masks', 'Reconstruction', 'evaluating',
-           'reconstruct', 'plot_reconstruction']
+           'plot_kernel', 'similarity', 'position_codes', 'plot_similarity', 'plot_cls', 'plot_masks', 'Sample',
+           'Reconstruction', 'evaluating', 'reconstruct', 'plot_reconstruction', 'Attended', 'attention',
+           'plot_attention']
 
 # %% ../nbs/08_visualize.ipynb #dcc6b600
 from collections.abc import Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from functools import partial
 from io import BytesIO
 from itertools import chain, combinations, islice
 import math
+from typing import ClassVar
 import numpy as np
 import torch
+import torch.nn.functional as F
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.collections import PolyCollection
 from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
+from timm.layers import Attention as TimmAttention
+from timm.models import VisionTransformer
 from torch import Tensor, nn
 
-from .rope import NDPRope, rope_angles
-from .tubelets import Ragged, check_mask, grid_size, unpatchify
+from .encoder import Attention, Grouped
+from .romae import RoMAE
+from .rope import AddedPositions, NDPRope, rope_angles
+from .tubelets import Ragged, check_mask, on_tokens, to_5d
+from .vit import encode_vit, vit_tokens, vit_tubelets
 
 # %% ../nbs/08_visualize.ipynb #60eadc2c
 class Picture(Figure):
@@ -350,8 +360,37 @@ def similarity(
     return (a.cos() @ b.cos().T + a.sin() @ b.sin().T) / a.shape[1]
 
 # %% ../nbs/08_visualize.ipynb #af4bdad5
+def position_codes(
+    model:nn.Module,  # `AddedPositions`, one of timm's ViTs, or a model that holds one of them; of a masked autoencoder it is the encoder's
+    places:Tensor,    # of the tokens of one sample, in their order, (D, n)
+) -> Tensor|None:     # (n, d) float64; None for a model that adds none
+    "What is added to tokens at these places. Raises ValueError where a table has other numbers of rows."
+    model, n = getattr(model, 'encoder', model), places.shape[1]
+    if isinstance(model, VisionTransformer): return None if model.pos_embed is None else _table_codes(model, n)
+    added = next((m for m in model.modules() if isinstance(m, AddedPositions)), None) if isinstance(model, nn.Module) else None
+    if added is None: return None
+    added.check(n)
+    device = 'cpu' if added.table is None else added.table.device
+    return added(places.T.to(device), torch.arange(n, device=device)).detach().double().cpu()
+
+def _table_codes(vit, n):
+    "A ViT's table without the rows of tokens in front."
+    embed = vit.patch_embed
+    if n != embed.num_patches: raise ValueError(f'positions: got {n} places; takes {embed.num_patches}, the patches of {tuple(embed.grid_size)}')
+    return vit.pos_embed[0, -n:].detach().double().cpu()
+
+def _likeness(model, positions, pad_mask):
+    "The first sample's places, and a function from places (D, N) and (D, M) to how alike they are to the model, (N, M)."
+    rows = position_rows(positions, pad_mask)
+    codes = position_codes(model, rows[0]) if rows else None
+    if codes is None: return _rows_for(rope_of(model), rows, None)[0], partial(similarity, rope_of(model))
+    x, codes = rows[0], F.normalize(codes, dim=-1)
+    near = lambda places: codes[torch.cdist(places.T, x.T).argmin(1)]          # codes are the tokens': other places take the nearest one's
+    return x, lambda a, b: near(a) @ near(b).T
+
+# %% ../nbs/08_visualize.ipynb #a56bc8d1
 def plot_similarity(
-    model:NDPRope|nn.Module,         # whose frequencies
+    model:NDPRope|nn.Module,         # whose frequencies, or added codes
     positions,                       # one sample, (D, N); of a batch the first
     query=None,                      # places to compare with, (D, Q) or one (D,); None chooses some in the data
     pad_mask:Tensor|None=None,       # (B, N) bool, True = padding
@@ -359,12 +398,11 @@ def plot_similarity(
     cmap:str='viridis',              # from low to high similarity
     figsize:tuple[float, float]|None=None,  # inches
 ) -> Figure:                         # 1-D: all pairs, and curves; 2-D: a map per query; more axes: slices through each query
-    "How alike places are to the rotary embedding."
-    rope = rope_of(model)
-    x = _rows_for(rope, positions, pad_mask)[0]
+    "How alike places are to a model: to its rotary embedding, or by the codes that it adds."
+    x, alike = _likeness(model, positions, pad_mask)
     query = _query(x, query)
-    draw = {1: _similarity_1d, 2: _similarity_2d}.get(rope.n_dims, _similarity_slices)
-    return draw(rope, x, query, _axis_names(axis_names, rope.n_dims), cmap, figsize)
+    draw = {1: _similarity_1d, 2: _similarity_2d}.get(len(x), _similarity_slices)
+    return draw(alike, x, query, _axis_names(axis_names, len(x)), cmap, figsize)
 
 # %% ../nbs/08_visualize.ipynb #1ae528f7
 _SPOTS = ((.5, .5), (.05, .1), (.9, .4))   # where default queries lie, as fractions of the data's extent
@@ -383,16 +421,16 @@ def _query(x, query):
     return x[:, torch.cdist(spots, scaled(x.T)).argmin(1)]
 
 # %% ../nbs/08_visualize.ipynb #a44ad7e3
-def _similarity_1d(rope, x, query, names, cmap, figsize):
+def _similarity_1d(alike, x, query, names, cmap, figsize):
     x = x[0].sort().values
     fig, ((left, right),) = _panels(1, 2, figsize or (8, 3), width_ratios=(1, 1.5))
-    mesh = left.pcolormesh(*[_edges(x)] * 2, similarity(rope, x[None], x[None]).numpy(), cmap=cmap, vmax=1, rasterized=True)
+    mesh = left.pcolormesh(*[_edges(x)] * 2, alike(x[None], x[None]).numpy(), cmap=cmap, vmax=1, rasterized=True)
     left.set_aspect('equal')
     _bar(fig, mesh, left, 'similarity')
     _tidy(left, xlabel=_of('position', names[0], 'key'), ylabel='position (query)')
     fine = torch.linspace(x[0], x[-1], 1001, dtype=x.dtype)
     for color, q in zip(_cycle(query.shape[1]), query.T):
-        right.plot(fine, similarity(rope, q[None].T, fine[None])[0], color=color, lw=1.2)
+        right.plot(fine, alike(q[None].T, fine[None])[0], color=color, lw=1.2)
         _note(right, f'{float(q):.5g}', (float(q), 1.01), color=color, ha='center', va='bottom')
     right.plot(x, torch.zeros(len(x)), '|', color=_GREY, ms=6, transform=right.get_xaxis_transform(), clip_on=False)
     _tidy(right, xlabel=_of('position', names[0], 'key; ticks are tokens'), ylabel='similarity to the query', ylim=(None, 1.1))
@@ -412,8 +450,8 @@ def _grid_of(x):
     if x.shape[1] != len(rows) * len(cols) or len(cell.unique()) != len(cell): return None
     return rows, cols, cell.argsort()
 
-def _similarity_2d(rope, x, query, names, cmap, figsize):
-    n, grid, s = query.shape[1], _grid_of(x), similarity(rope, query, x)
+def _similarity_2d(alike, x, query, names, cmap, figsize):
+    n, grid, s = query.shape[1], _grid_of(x), alike(query, x)
     fig, (axes,) = _panels(1, n, figsize or (2.7 * n + 1, 2.4 * _tallness(x) + .7), sharex=True, sharey=True)
     look = dict(cmap=cmap, vmin=float(s.min()), vmax=1)
     for ax, q, row in zip(axes, query.T.tolist(), s):
@@ -434,11 +472,11 @@ def _alike(x):
 def _tallness(x): return _extent(x)[0] / _extent(x)[1] if _alike(x) else 1.
 
 # %% ../nbs/08_visualize.ipynb #cf7612ff
-def _similarity_slices(rope, x, query, names, cmap, figsize):
+def _similarity_slices(alike, x, query, names, cmap, figsize):
     pairs, n = list(combinations(range(len(x)), 2)), query.shape[1]
     fig, axes = _panels(n, len(pairs), figsize or (2.6 * len(pairs) + .6, 2.4 * n))
     fine = torch.stack([torch.linspace(lo, hi, 61, dtype=x.dtype) for lo, hi in zip(x.amin(1), x.amax(1))])
-    fields = [[_slice(rope, q, fine, i, j) for i, j in pairs] for q in query.T]
+    fields = [[_slice(alike, q, fine, i, j) for i, j in pairs] for q in query.T]
     low = min(float(f.min()) for row in fields for f in row)
     for q, row, line in zip(query.T, fields, axes):
         for (i, j), f, ax in zip(pairs, row, line):
@@ -448,11 +486,11 @@ def _similarity_slices(rope, x, query, names, cmap, figsize):
     _bar(fig, mesh, list(chain(*axes)), 'similarity')
     return fig
 
-def _slice(rope, q, fine, i, j):
+def _slice(alike, q, fine, i, j):
     "Similarity to `q` over the plane of axes i and j through it."
     places = q[:, None, None].repeat(1, 61, 61)
     places[i], places[j] = fine[i][:, None], fine[j]
-    return similarity(rope, q[:, None], places.flatten(1)).view(61, 61)
+    return alike(q[:, None], places.flatten(1)).view(61, 61)
 
 # %% ../nbs/08_visualize.ipynb #2f0996d5
 def plot_cls(
@@ -497,22 +535,27 @@ def _cls_over(ax, rope, d, x, start, name):
 def plot_masks(
     mask:Tensor|Ragged,         # (B, N) bool or Ragged (total,), True = hidden
     valid:Tensor|None=None,     # (B, N) bool, True = real token; None takes all as real; not with Ragged
-    grid:tuple[int, int]|None=None,  # rows and columns of tokens, to draw each sample as a picture; None draws one line per sample
-    ax:Axes|None=None,          # draw here; not with `grid`
+    grid:tuple[int, ...]|None=None,  # rows and columns of tokens, or channels (or times), rows and columns: draws each sample as a picture
+    ax:Axes|None=None,          # draw here; only where there is one panel
     figsize:tuple[float, float]|None=None,  # inches
+    positions:Tensor|Ragged|None=None,  # (B, D, N) or Ragged (total, D): draws each token at its place; not with `grid`
+    axes:tuple[int, int]=(-2, -1),      # position axes drawn as row and column, where there are two or more
+    axis_names:list[str]|None=None,     # one per position axis
 ) -> Figure:                    # dark hidden, light visible, blank padding, and the counts
     "Which tokens are hidden."
     state, counts = _mask_states(mask, valid)
+    if grid is not None and positions is not None: raise ValueError('positions: got some beside a grid; takes one of the two')
     if grid is not None: return _mask_grid(state, counts, grid, ax, figsize)
+    if positions is not None: return _mask_places(state, counts, _mask_positions(mask, positions), axes, axis_names, ax, figsize)
     b, n = state.shape
     fig, ((ax,),) = _panels(1, 1, figsize or (7, min(.22 * b, 6) + .9), ax)
     ax.pcolormesh(np.arange(n + 1) - .5, np.arange(b + 1) - .5, state.numpy(), **_MASK_LOOK, edgecolor='w', lw=.5 if n <= 100 else 0)
-    if b <= 40:
-        for i, text in enumerate(counts): _note(ax, text, (n - .5, i), (5, 0), va='center')
-    _tidy(ax, xlabel='token', ylabel='sample', title='dark: hidden, light: visible, blank: padding').invert_yaxis()
+    _mask_counts(ax, counts, n - .5)
+    _tidy(ax, xlabel='token', ylabel='sample', title=_MASK_TITLE).invert_yaxis()
     return fig
 
 _MASK_LOOK = dict(cmap=ListedColormap(['#BFD9EA', '#12344D']), vmin=0, vmax=1)
+_MASK_TITLE = 'dark: hidden, light: visible, blank: padding'
 
 # %% ../nbs/08_visualize.ipynb #6e1f9dff
 def _mask_states(mask, valid):
@@ -529,10 +572,26 @@ def _mask_states(mask, valid):
     counts = [f'{h} of {n}' for h, n in zip(mask.sum(1).tolist(), valid.sum(1).tolist())]
     return mask.double().masked_fill(~valid, math.nan).cpu(), counts
 
-def _mask_grid(state, counts, grid, ax, figsize, most=12):
+def _mask_counts(ax, counts, x):
+    "Behind every row, unless rows are too many to be read."
+    if len(counts) > 40: return
+    for i, text in enumerate(counts): _note(ax, text, (x, i), (5, 0), va='center')
+
+def _mask_positions(mask, positions):
+    "(B, D, N), as the states are laid out. Raises ValueError where positions are not those of the tokens."
+    same = isinstance(positions, Ragged) == isinstance(mask, Ragged)
+    if same and isinstance(mask, Ragged) and positions.data.ndim == 2 and positions.lengths.equal(mask.lengths):
+        return positions.to_padded()[0][:, :mask.max_len].transpose(1, 2).double().cpu()
+    if same and isinstance(positions, Tensor) and positions.ndim == 3 and positions[:, 0].shape == mask.shape: return positions.double().cpu()
+    raise ValueError(f'positions: got {type(positions).__name__} of shape {tuple(positions.shape)} for a mask of shape {tuple(mask.shape)}; '
+                     'takes (B, D, N), or Ragged (total, D) for a Ragged mask')
+
+# %% ../nbs/08_visualize.ipynb #7abd531e
+def _mask_grid(state, counts, grid, ax, figsize, most=12, slices=6):
+    if len(grid) not in (2, 3) or math.prod(grid) != state.shape[1]:
+        raise ValueError(f'grid: got {tuple(grid)} for {state.shape[1]} tokens; takes (rows, columns) or (channels, rows, columns) that multiply to it')
+    if len(grid) == 3: return _mask_slices(state[:slices], counts, grid, ax, figsize, slices)
     state = state[:most]
-    if math.prod(grid) != state.shape[1]:
-        raise ValueError(f'grid: got {tuple(grid)} for {state.shape[1]} tokens; takes rows and columns that multiply to it')
     cols = min(len(state), 6)
     fig, axes = _panels(-(-len(state) // cols), cols, figsize or (1.25 * cols + .2, 1.45 * -(-len(state) // cols)), ax)
     for ax in chain(*axes): ax.set_axis_off()
@@ -541,26 +600,139 @@ def _mask_grid(state, counts, grid, ax, figsize, most=12):
         ax.set_title(f'{text} hidden', size=8)
     return fig
 
-# %% ../nbs/08_visualize.ipynb #95a395a1
+def _mask_slices(state, counts, grid, ax, figsize, most):
+    "A line per sample, a panel per channel or time."
+    cols = min(grid[0], most)
+    fig, axes = _panels(len(state), cols, figsize or (1.25 * cols + .4, 1.4 * len(state) * grid[1] / grid[2] + .2), ax)
+    for line, s, text in zip(axes, state, counts):
+        for ax, i in zip(line, (round(j * (grid[0] - 1) / max(cols - 1, 1)) for j in range(cols))):
+            ax.imshow(s.view(*grid)[i].numpy(), **_MASK_LOOK)
+            ax.set_title(f'{i}', size=8, color=_GREY)
+            ax.set(xticks=[], yticks=[])
+            ax.spines[:].set_visible(False)
+        line[0].set_ylabel(f'{text} hidden', size=8)
+    return fig
+
+# %% ../nbs/08_visualize.ipynb #f60546f2
+def _squares(ax, corners, size, **kw):
+    "Rectangles from their upper left corners (column, row), (n, 2), all of one size or each of its own, (n, 2)."
+    unit = torch.tensor([[0, 0], [1, 0], [1, 1], [0, 1]], dtype=corners.dtype)
+    outline = torch.as_tensor(size, dtype=corners.dtype).expand(len(corners), 2)[:, None] * unit
+    return ax.add_collection(PolyCollection((corners[:, None] + outline).numpy(), **kw))
+
+_HATCH = dict(facecolor='0.96', edgecolor='0.75', hatch='/////', linewidth=.4)
+_SURE = 'magma'   # colours of deviations and of attention, told apart from those of values
+
+# %% ../nbs/08_visualize.ipynb #22652cd9
+class _PointFrame:
+    "Squares in the plane of two axes, on the same scale in all panels."
+    def __init__(self, places, axes):
+        self.axes = list(axes)
+        self.everywhere, self.side = torch.cat(places, 1)[self.axes], _side([p[self.axes] for p in places])
+        self.tall = _tallness(self.everywhere)
+
+    def corners(self, places): return (places[self.axes] - self.side[:, None] / 2).flip(0).T
+
+    def draw(self, ax, places, value, scale, hatch=True):
+        "A square per token; what is NaN is hatched, or left out."
+        blank, corners, size = value.isnan(), self.corners(places), self.side.flip(0)
+        if hatch and blank.any(): _squares(ax, corners[blank], size, **_HATCH)
+        _squares(ax, corners[~blank], size, facecolor=scale.to_rgba(value[~blank].numpy()), linewidth=0)
+
+    def tidy(self, cells, blocks, names):
+        lo, hi = self.everywhere.amin(1) - self.side, self.everywhere.amax(1) + self.side
+        aspect = 'equal' if _alike(self.everywhere) else 'auto'
+        cells[0][0].set(xlim=(float(lo[1]), float(hi[1])), ylim=(float(hi[0]), float(lo[0])))
+        for ax in chain(*cells): _tidy(ax, aspect=aspect)
+        _tidy(cells[(len(cells) - 1) // blocks * blocks][0], xlabel=f'position on {names[1]}', ylabel=f'position on {names[0]}')   # lower left
+
+# %% ../nbs/08_visualize.ipynb #bc1017bb
+def _side(places):
+    "Sides of a square per token, (2,): the median distance to the nearest neighbour, by the larger of both axes."
+    extent = torch.cat(places, 1)
+    extent = (extent.amax(1) - extent.amin(1)).clamp(min=1e-9)
+    unit = extent.max().expand(2) if max(extent) <= 3 * min(extent) else extent       # axes that share a scale share the side
+    near = []
+    for p in places:
+        d = torch.cdist(*[(p / unit[:, None]).T[:_MAX_TOKENS]] * 2, p=math.inf)
+        d = d.masked_fill(d == 0, math.inf).amin(1)
+        near.append(d[d.isfinite()])
+    near = torch.cat(near)
+    return .94 * (near.median() if len(near) else torch.tensor(.1, dtype=torch.float64)) * unit
+
+# %% ../nbs/08_visualize.ipynb #abc187a3
+def _mask_places(state, counts, places, axes, names, ax, figsize, most=12):
+    names = _axis_names(names, places.shape[1])
+    if places.shape[1] == 1: return _mask_line(state, counts, places[:, 0], names[0], ax, figsize)
+    if len(axes) != 2 or not all(-places.shape[1] <= a < places.shape[1] for a in axes):
+        raise ValueError(f'axes: got {axes}; takes two of {places.shape[1]} position axes')
+    rows = [(p[:, ~s.isnan()], s[~s.isnan()]) for p, s in zip(places[:most], state)]
+    frame, cols = _PointFrame([p for p, _ in rows], axes), min(len(rows), 6)
+    lines = -(-len(rows) // cols)
+    fig, grid = _panels(lines, cols, figsize or (1.5 * cols + .6, (1.5 * frame.tall + .25) * lines + .4), ax, sharex=True, sharey=True)
+    panels, look = list(chain(*grid)), ScalarMappable(Normalize(0, 1), _MASK_LOOK['cmap'])
+    for panel, (p, s), text in zip(panels, rows, counts):
+        frame.draw(panel, p, s, look)
+        panel.set_title(f'{text} hidden', size=8)
+    for panel in panels[len(rows):]: panel.set_axis_off()
+    frame.tidy([[p] for p in panels[:len(rows)]], cols, [names[a] for a in axes])
+    return fig
+
+def _mask_line(state, counts, x, name, ax, figsize):
+    "A line per sample, a stroke per token."
+    fig, ((ax,),) = _panels(1, 1, figsize or (7, min(.25 * len(x), 6) + .9), ax)
+    for i, (row, s) in enumerate(zip(x, state)):
+        for which, color in zip((s == 0, s == 1), _MASK_LOOK['cmap'].colors): ax.vlines(row[which], i - .35, i + .35, color=color, lw=2)
+    _mask_counts(ax, counts, float(x[~state.isnan()].max()))
+    _tidy(ax, xlabel=_of('position', name), ylabel='sample', title=_MASK_TITLE).invert_yaxis()
+    ax.yaxis.set_major_locator(MaxNLocator(7, integer=True))
+    return fig
+
+# %% ../nbs/08_visualize.ipynb #e7f38927
 @dataclass
-class Reconstruction:
+class Sample:
     "One sample, token by token, without padding; on the CPU."
     kept:Tensor            # the input, (n, P)
+    index:Tensor           # (n,), number of each token in its row
+    place:Tensor           # (n,), the same, counted anew in every channel where tokens hold one each
+    positions:Tensor|None  # (D, n) float64, without the channel's axis; None on the model's own grid
+    channel:Tensor|None    # (n,), channel of each token, from 0; None where tokens hold all channels
+
+    def of(self,
+        c:int,         # channel
+        channels:int,  # how many there are
+    ) -> 'Sample':     # tokens of p1 * p2 * p3 numbers
+        "One channel of the sample."
+        parts = {f.name: x for f in fields(self) if isinstance(x := getattr(self, f.name), Tensor)}
+        if self.channel is not None: parts = {k: x[..., self.channel == c] if k == 'positions' else x[self.channel == c] for k, x in parts.items()}
+        else: parts = {k: x.unflatten(1, (-1, channels))[..., c] for k, x in parts.items() if k in self._numbers}
+        return replace(self, **parts)
+
+    _numbers:ClassVar = ('kept',)      # what has a number for every number of a token
+
+@dataclass
+class Reconstruction(Sample):
+    "A sample and what came back."
     back:Tensor            # (n, P): what the model predicts where hidden, the input elsewhere
     hidden:Tensor          # (n,) bool
-    index:Tensor           # (n,), number of each token in its row
-    positions:Tensor|None  # (D, n) float64, or None on the model's own grid
+    missing:Tensor|None    # (n, P) bool, True = a padded image's margin, no part of the sample; None where there is none
+    spread:Tensor|None     # (n, P): the standard deviation that the model expects, NaN where not hidden; None for losses that do not say
+    _numbers:ClassVar = ('kept', 'back', 'missing', 'spread')
 
     @property
     def visible(self): return self.kept.masked_fill(self.hidden[:, None], math.nan)
     @property
-    def error(self): return float((self.back - self.kept)[self.hidden].square().mean().sqrt())
+    def error(self): return float((self.back - self.kept)[self._scored].square().mean().sqrt())
     @property
-    def off(self): return f'rms error {self.error:.2g}' if self.hidden.any() else ''
+    def _scored(self): return self.hidden[:, None] & (torch.ones_like(self.kept, dtype=torch.bool) if self.missing is None else ~self.missing)
+    @property
+    def off(self): return f'rms error {self.error:.2g}' if self._scored.any() else ''
+    @property
+    def unsure(self): return f'mean {float(self.spread[self._scored].mean()):.2g}' if self._scored.any() else ''
     @property
     def count(self): return f'{int(self.hidden.sum())} of {len(self.hidden)} hidden'
 
-# %% ../nbs/08_visualize.ipynb #32086461
+# %% ../nbs/08_visualize.ipynb #40670ec1
 @contextmanager
 def evaluating(
     model:nn.Module,  # whose modules to switch
@@ -579,7 +751,30 @@ def _first(x, n, device):
 
 def _rows(x): return [r.cpu() for r in (x.rows() if isinstance(x, Ragged) else x)]
 
-# %% ../nbs/08_visualize.ipynb #5bc82a76
+def _first_rows(batch, n, model):
+    if isinstance(n, bool) or not isinstance(n, int) or n < 1: raise ValueError(f'n: got {n!r}; takes 1 or more')
+    device = next(model.parameters()).device
+    return Batch(*(_first(x, n, device) for x in (batch.values, batch.positions, batch.pad_mask, batch.mask)))
+
+# %% ../nbs/08_visualize.ipynb #1726324e
+def _samples(cut, batch, kind=Sample, **tokens):
+    "Samples of a batch; `tokens` are further quantities of all of its tokens, or None."
+    kept = _rows(batch.values if isinstance(batch.values, Ragged) else cut.patches(batch.values))
+    real = [~p for p in batch.pad_mask.cpu()] if batch.pad_mask is not None else [torch.ones(len(k), dtype=torch.bool) for k in kept]
+    positions = batch.positions.transpose(1, 2) if isinstance(batch.positions, Tensor) else batch.positions
+    places = [None] * len(kept) if positions is None else [p.double().T for p in _rows(positions)]
+    more = {k: [None] * len(kept) if x is None else _rows(x) for k, x in tokens.items()}
+    return [_sample(cut, kind, r, k, p, {name: rows[i] for name, rows in more.items()}) for i, (k, p, r) in enumerate(zip(kept, places, real))]
+
+def _sample(cut, kind, real, kept, positions, more):
+    index, channel = real.nonzero()[:, 0], None
+    places = max(len(kept) // cut.channels, 1) if cut.per_channel else len(kept) or 1
+    if cut.per_channel: channel = index // places if positions is None else positions[0, real].round().long() - 1
+    if positions is not None: positions = positions[int(cut.per_channel):, real]
+    more = {k: x if x is None else x[real].float() if x.is_floating_point() else x[real] for k, x in more.items()}
+    return kind(kept[real].float(), index, index % places, positions, channel, **more)
+
+# %% ../nbs/08_visualize.ipynb #c2e5905e
 def reconstruct(
     mae:nn.Module,                        # a `MaskedAutoencoder`
     batch,                                # in any form that `as_batch` reads
@@ -587,30 +782,28 @@ def reconstruct(
     mask:Tensor|Ragged|None=None,         # (B, N) bool or Ragged (total,), True = hidden; None draws one
     generator:torch.Generator|None=None,  # to draw it with, on the batch's device; None takes seed 0
 ) -> list[Reconstruction]:                # one per sample
-    "The numbers behind `plot_reconstruction`. Raises ValueError for a model without decoder."
+    "The numbers behind `plot_reconstruction`. Raises ValueError for a model without decoder, or one that predicts directions only."
+    _check_decoder(mae)
+    if mask is not None and generator is not None: raise ValueError('generator: got one beside a mask; takes one of the two')
+    batch = as_batch(batch)
+    b = _first_rows(replace(batch, mask=batch.mask if mask is None and generator is None else mask), n, mae)
+    generator = generator or torch.Generator(next(mae.parameters()).device).manual_seed(0)
+    with evaluating(mae), torch.no_grad():
+        if b.mask is None: b = replace(b, mask=mae.draw_mask(b.values, b.positions, b.pad_mask, generator=generator))
+        pred = mae(b.values, b.positions, b.pad_mask, mask=b.mask)
+        back, spread = mae.reconstruct(b.values, pred, b.mask, b.pad_mask), None
+        if mae.scoring.kind == 'gaussian': spread = on_tokens(lambda s, h: s.masked_fill(~h.unsqueeze(-1), math.nan), mae.spread(b.values, pred), b.mask)
+        missing = mae.missing(b.values)
+    if missing is not None: missing = missing.expand_as(back)
+    return _samples(mae.cut, b, Reconstruction, back=back, hidden=b.mask, missing=missing, spread=spread)
+
+def _check_decoder(mae):
     if not callable(getattr(mae, 'reconstruct', None)):
         raise ValueError(f'mae: got {type(mae).__name__}, which has no decoder; takes a MaskedAutoencoder (one that was saved whole: '
                          '`save_encoder` leaves the decoder out)')
-    if n < 1: raise ValueError(f'n: got {n}; takes 1 or more')
-    if mask is not None and generator is not None: raise ValueError('generator: got one beside a mask; takes one of the two')
-    batch, device = as_batch(batch), next(mae.parameters()).device
-    mask = batch.mask if mask is None and generator is None else mask
-    values, positions, pad_mask, mask = (_first(x, n, device) for x in (batch.values, batch.positions, batch.pad_mask, mask))
-    generator = generator or torch.Generator(device).manual_seed(0)
-    with evaluating(mae), torch.no_grad():
-        if mask is None: mask = mae.draw_mask(values, positions, pad_mask, generator=generator)
-        pred = mae(values, positions, pad_mask, mask=mask)
-        back, kept = mae.reconstruct(values, pred, mask, pad_mask), mae.patches(values)
-    return _samples(kept, back, mask, positions, pad_mask)
-
-# %% ../nbs/08_visualize.ipynb #df6e902e
-def _samples(kept, back, mask, positions, pad_mask):
-    kept, back, mask = _rows(kept), _rows(back), _rows(mask)
-    real = [~p for p in pad_mask.cpu()] if pad_mask is not None else [torch.ones_like(m) for m in mask]
-    if isinstance(positions, Tensor): positions = positions.transpose(1, 2)
-    places = [None] * len(kept) if positions is None else [p.double().T for p in _rows(positions)]
-    return [Reconstruction(k[r].float(), b[r].float(), m[r], r.nonzero()[:, 0], None if p is None else p[:, r])
-            for k, b, m, p, r in zip(kept, back, mask, places, real)]
+    if mae.scoring.kind == 'cosine':
+        raise ValueError("mae: got one trained with loss='cosine', whose predictions are directions without a length and no data; "
+                         "takes 'mse', 'l1', 'huber' or 'gaussian'")
 
 # %% ../nbs/08_visualize.ipynb #f3f80973
 def plot_reconstruction(
@@ -620,23 +813,22 @@ def plot_reconstruction(
     mask:Tensor|Ragged|None=None,         # (B, N) bool or Ragged (total,), True = hidden; None draws one
     generator:torch.Generator|None=None,  # to draw it with; None takes seed 0
     kind:str|None=None,                   # 'image', 'points' or 'series'; None decides by the data
-    channel:int|None=None,                # the one to colour by; None is the first, and all three of an RGB image
+    channel:int|tuple[int, ...]|None=None,  # one, or several side by side; None: an image in RGB, else as many as fit, spread over all
     frame:int|None=None,                  # of a video; None is the middle one
     axes:tuple[int, int]=(-2, -1),        # position axes drawn as row and column of points
     axis_names:list[str]|None=None,       # one per position axis
     cmap:str='viridis',                   # from low to high
     figsize:tuple[float, float]|None=None,  # inches
-) -> Figure:                              # a line per sample: what was kept, what was visible, what came back
+) -> Figure:                              # a line per sample: kept, visible, came back; with a Gaussian loss also how sure the model is
     "Reconstructions of a masked autoencoder, in the data's own units, on one colour scale."
     batch = as_batch(batch)
     samples = reconstruct(mae, batch, n, mask, generator)
     kind = _kind(kind, batch.values, samples)
-    size = tuple(mae.cut.size)
-    channels = samples[0].kept.shape[1] // math.prod(size)
-    if channel is not None and not 0 <= channel < channels: raise ValueError(f'channel: got {channel}; takes 0 to {channels - 1}')
-    if kind == 'series': return _draw_series(samples, size, channels, channel, axis_names, figsize)
-    if kind == 'image': return _draw_images(samples, size, channels, channel, frame, batch.values, cmap, figsize)
-    return _draw_points(samples, channels, channel, axes, axis_names, cmap, figsize)
+    shown = _shown(channel, mae.cut, kind, 3 + (samples[0].spread is not None))
+    names = _names_of(samples, mae.cut, axis_names)
+    if kind == 'series': return _draw_series(samples, mae.cut, shown, names, figsize)
+    if kind == 'image': return _draw_images(samples, mae.cut, shown, frame, batch.values, cmap, figsize)
+    return _draw_points(samples, mae.cut, shown, _axes_of(axes, samples, mae.cut), names, cmap, figsize)
 
 # %% ../nbs/08_visualize.ipynb #f7cbcb73
 def _kind(kind, values, samples):
@@ -649,102 +841,122 @@ def _kind(kind, values, samples):
                          f'takes {" or ".join(repr(k) for k, ok in fits.items() if ok)} here')
     return kind
 
+def _shown(channel, cut, kind, panels):
+    "Numbers of the channels to draw; None for an image in RGB."
+    n = cut.channels
+    if channel is None:
+        if kind == 'image' and n == 3 and not cut.per_channel: return None
+        most = min(n, max(9 // panels, 1) if kind != 'series' else 7 if cut.per_channel else 4)
+        return sorted({round(i * (n - 1) / max(most - 1, 1)) for i in range(most)})
+    channels = [channel] if isinstance(channel, int) else list(channel)
+    if not channels or not all(isinstance(c, int) and 0 <= c < n for c in channels): raise ValueError(f'channel: got {channel}; takes 0 to {n - 1}')
+    return channels
+
+def _names_of(samples, cut, names):
+    "Names of the position axes that a sample has, the channel's left out."
+    n = 1 if samples[0].positions is None else len(samples[0].positions)
+    if names is None: return _axis_names(None, n)
+    return _axis_names(names, n + cut.per_channel)[int(cut.per_channel):]
+
+def _axes_of(axes, samples, cut):
+    "The axes asked for, counted from the end, where the channel's axis does not matter."
+    n = samples[0].positions.shape[0]
+    d = n + cut.per_channel
+    from_end = [a if a < 0 else a - d for a in axes]
+    if len(axes) != 2 or not all(-n <= a < 0 for a in from_end):
+        raise ValueError(f'axes: got {axes}; takes two of {d} position axes' + (', not the first, which is the channel' if cut.per_channel else ''))
+    return from_end
+
 # %% ../nbs/08_visualize.ipynb #68a786a4
-def _triptychs(samples, figsize, size):
-    "A figure, and three axes for every sample: four samples at most below one another."
-    blocks = 1 if len(samples) <= 4 else 2
-    rows = -(-len(samples) // blocks)
-    widths = [1, 1, 1] + [.15, 1, 1, 1] * (blocks - 1)
-    figsize = figsize or (sum(widths) * size[0] + .8, rows * (size[1] + .2) + .4)
+def _panel_rows(samples, lanes, figsize, size, heads):
+    "A figure, and its panels for every sample and lane: two blocks where there are many samples, one block per lane otherwise."
+    n, k = len(samples) * len(lanes), len(heads)
+    blocks = len(lanes) if len(lanes) > 1 else 1 if n <= 4 or k > 3 else 2
+    rows, widths = -(-n // blocks), [1] * k + ([.15] + [1] * k) * (blocks - 1)
+    shrink = min(1, 12 / (sum(widths) * size[0]))
+    figsize = figsize or (sum(widths) * size[0] * shrink + .8, rows * (size[1] * shrink + .2) + .4)
     fig, axes = _panels(rows, len(widths), figsize, sharex=True, sharey=True, width_ratios=widths)
-    if blocks > 1:
-        for line in axes: line.pop(3).remove()                                                   # the gap between blocks
-    cells = [axes[i][3 * b:3 * b + 3] for i in range(rows) for b in range(blocks)]
-    for ax in chain(*cells[len(samples):]): ax.set_axis_off()
-    for i, (cell, s) in enumerate(zip(cells, samples)):
-        for ax, head, line in zip(cell, ('kept', 'visible', 'came back'), ('', s.count, s.off)):
-            ax.set_title(f'{head}\n{line}' if i < blocks else line, size=8, color=_INK)
-    return fig, cells[:len(samples)]
+    for line in axes:
+        for b in range(1, blocks): line.pop(k * b).remove()                                      # the gaps between blocks
+    cells = [axes[i][k * b:k * b + k] for i in range(rows) for b in range(blocks)]
+    for ax in chain(*cells[n:]): ax.set_axis_off()
+    return fig, cells[:n], blocks
 
-def _colours(samples, pick, cmap):
-    "One scale for all panels, from what was kept."
-    kept = torch.cat([pick(s.kept).flatten() for s in samples])
-    return ScalarMappable(Normalize(float(kept.min()), float(kept.max())), cmap)
+def _titles(cells, blocks, heads, lines):
+    "What each column is, above the first row, and what each panel says."
+    for i, (cell, text) in enumerate(zip(cells, lines)):
+        for ax, head, line in zip(cell, heads, text): ax.set_title(f'{head}\n{line}' if i < blocks else line, size=8, color=_INK)
 
-def _squares(ax, corners, size, **kw):
-    "Rectangles from their upper left corners (column, row), (n, 2)."
-    w, h = size
-    outline = torch.tensor([[0, 0], [w, 0], [w, h], [0, h]], dtype=corners.dtype)
-    return ax.add_collection(PolyCollection((corners[:, None] + outline).numpy(), **kw))
+_HEADS = ('kept', 'visible', 'came back', 'standard deviation')
+def _heads(samples): return _HEADS[:3 + (samples[0].spread is not None)]
+def _lane(c, lanes): return f'channel {c}' if len(lanes) > 1 else ''
+def _lines(s, lane): return lane, s.count, s.off, '' if s.spread is None else s.unsure
 
-_HATCH = dict(facecolor='0.96', edgecolor='0.75', hatch='/////', linewidth=.4)
+def _scale(parts, cmap, low=None):
+    "One colour scale for all panels, from what is there."
+    x = torch.cat([p.flatten() for p in parts])
+    x = x[~x.isnan()]
+    return ScalarMappable(Normalize(float(x.min()) if low is None and len(x) else low or 0., float(x.max()) if len(x) else 1.), cmap)
 
-# %% ../nbs/08_visualize.ipynb #f60546f2
-def _draw_points(samples, channels, channel, axes, axis_names, cmap, figsize):
-    n_axes = samples[0].positions.shape[0]
-    if len(axes) != 2 or not all(-n_axes <= a < n_axes for a in axes):
-        raise ValueError(f'axes: got {axes}; takes two of {n_axes} position axes')
-    names = [_axis_names(axis_names, n_axes)[a] for a in axes]
-    pick = lambda tokens: tokens.unflatten(1, (-1, channels))[..., channel or 0].mean(1)       # one number per token
-    everywhere = torch.cat([s.positions for s in samples], 1)[list(axes)]
-    side = _side([s.positions[list(axes)] for s in samples])
-    scale, tall = _colours(samples, pick, cmap), _tallness(everywhere)
-    fig, cells = _triptychs(samples, figsize, (1.5, 1.5 * tall))
-    for s, cell in zip(samples, cells):
-        corners = (s.positions[list(axes)] - side[:, None] / 2).flip(0).T
-        for ax, tokens in zip(cell, (s.kept, s.visible, s.back)): _points(ax, corners, pick(tokens), s.hidden, side, scale)
-    lo, hi = everywhere.amin(1) - side, everywhere.amax(1) + side
-    first = cells[0][0]
-    first.set(xlim=(float(lo[1]), float(hi[1])), ylim=(float(hi[0]), float(lo[0])), aspect='equal' if _alike(everywhere) else 'auto')
-    for ax in chain(*cells): _tidy(ax); ax.set_aspect(first.get_aspect())
-    corner = cells[(len(cells) - 1) // 2 * 2 if len(cells) > 4 else -1][0]                       # the lower left panel
-    _tidy(corner, xlabel=f'position on {names[1]}', ylabel=f'position on {names[0]}')
-    _bar(fig, scale, list(chain(*cells)), 'value', extend='both')
+def _bars(fig, cells, scale, unsure, label='value'):
+    "Colour bars of the values and, below, of the deviations."
+    axes = list(chain(*cells))
+    if scale is not None: _bar(fig, scale, axes, label, extend='both')
+    if unsure is not None: _bar(fig, unsure, axes, 'standard deviation')
+
+# %% ../nbs/08_visualize.ipynb #936f1e58
+def _draw_points(samples, cut, shown, axes, names, cmap, figsize):
+    parts = [[s.of(c, cut.channels) for c in shown] for s in samples]
+    mean, deviation = (lambda x: x.mean(1)), (lambda x: x.square().mean(1).sqrt())             # one number per token
+    scale = _scale([mean(s.kept) for s in chain(*parts)], cmap)
+    unsure = None if samples[0].spread is None else _scale([deviation(s.spread) for s in chain(*parts)], _SURE, 0.)
+    frame = _PointFrame([s.positions for s in samples], axes)
+    fig, cells, blocks = _panel_rows(samples, shown, figsize, (1.5, 1.5 * frame.tall), _heads(samples))
+    for s, cell in zip(chain(*parts), cells):
+        for ax, x in zip(cell, (s.kept, s.visible, s.back)): frame.draw(ax, s.positions, mean(x), scale)
+        if unsure is not None: frame.draw(cell[3], s.positions, deviation(s.spread), unsure, hatch=False)
+    _titles(cells, blocks, _heads(samples), [_lines(s, _lane(c, shown)) for row in parts for s, c in zip(row, shown)])
+    frame.tidy(cells, blocks, [names[a] for a in axes])
+    _bars(fig, cells, scale, unsure)
     return fig
 
-def _points(ax, corners, value, hidden, side, scale):
-    blank = value.isnan()
-    size = side.flip(0).tolist()
-    if blank.any(): _squares(ax, corners[blank], size, **_HATCH)
-    _squares(ax, corners[~blank], size, facecolor=scale.to_rgba(value[~blank].numpy()), linewidth=0)
-
-# %% ../nbs/08_visualize.ipynb #bc1017bb
-def _side(places):
-    "Sides of a square per token, (2,): the median distance to the nearest neighbour, by the larger of both axes."
-    extent = torch.cat(places, 1)
-    extent = (extent.amax(1) - extent.amin(1)).clamp(min=1e-9)
-    unit = extent.max().expand(2) if max(extent) <= 3 * min(extent) else extent       # axes that share a scale share the side
-    near = []
-    for p in places:
-        d = torch.cdist(*[(p / unit[:, None]).T[:_MAX_TOKENS]] * 2, p=math.inf)
-        d = d.masked_fill(d == 0, math.inf).amin(1)
-        near.append(d[d.isfinite()])
-    near = torch.cat(near)
-    return .94 * (near.median() if len(near) else torch.tensor(.1, dtype=torch.float64)) * unit
-
-# %% ../nbs/08_visualize.ipynb #0bef5a82
-def _draw_images(samples, size, channels, channel, frame, values, cmap, figsize):
-    grid = grid_size(values, size)
-    frame = grid[0] * size[0] // 2 if frame is None else frame
-    if not 0 <= frame < grid[0] * size[0]: raise ValueError(f'frame: got {frame}; takes 0 to {grid[0] * size[0] - 1}')
-    rgb = channels == 3 and channel is None
-    picture = lambda s, tokens: _picture(s, tokens, size, grid, channels)[frame]                 # (C, H, W)
-    shown = slice(None) if rgb else slice(channel or 0, (channel or 0) + 1)
-    scale = _colours(samples, lambda tokens: tokens.unflatten(1, (-1, channels))[..., shown], cmap)
-    fig, cells = _triptychs(samples, figsize, (1.5, 1.5 * grid[1] * size[1] / (grid[2] * size[2])))
-    for s, cell in zip(samples, cells):
-        for ax, tokens in zip(cell, (s.kept, s.visible, s.back)): _image(ax, picture(s, tokens)[shown], scale)
-        _hatch_tokens(cell[1], s.index[s.hidden], size, grid, frame)
-    if not rgb: _bar(fig, scale, list(chain(*cells)), 'value', extend='both')
+# %% ../nbs/08_visualize.ipynb #9a885250
+def _draw_images(samples, cut, shown, frame, values, cmap, figsize):
+    frame, (height, width) = _frame(frame, values), values.shape[-2:]
+    lanes = [slice(None)] if shown is None else [slice(c, c + 1) for c in shown]
+    pictures = [[_picture(s, x, cut, values) for x in (s.kept, s.visible, s.back)] for s in samples]            # (T, C, H, W) each
+    scale = _scale([p[0][:, lane] for p in pictures for lane in lanes], cmap)                                   # the same for all frames
+    unsure, spreads = None, [None] * len(samples)
+    if samples[0].spread is not None:
+        spreads = [_picture(s, s.spread, cut, values) for s in samples]
+        unsure = _scale([_together(x[frame, lane]) for x in spreads for lane in lanes], _SURE, 0.)
+    fig, cells, blocks = _panel_rows(samples, lanes, figsize, (1.5, 1.5 * height / width), _heads(samples))
+    for (s, p, spread, lane), cell in zip(((*row, lane) for row in zip(samples, pictures, spreads) for lane in lanes), cells):
+        for ax, x in zip(cell, p): _image(ax, x[frame, lane], scale)
+        _hatch_tokens(cell[1], _places_of(s, lane, s.hidden), cut, values, frame)
+        if unsure is not None: _image(cell[3], _together(spread[frame, lane]), unsure)
+    parts = samples if shown is None else [s.of(c, cut.channels) for s in samples for c in shown]
+    _titles(cells, blocks, _heads(samples), [_lines(s, _lane(lane.start, lanes)) for s, lane in zip(parts, lanes * len(samples))])
+    _bars(fig, cells, None if shown is None else scale, unsure)
     return fig
 
-def _picture(s, tokens, size, grid, channels):
-    "Tokens of a sample as (T, C, H, W), NaN where there is none."
-    full = tokens.new_full((math.prod(grid), tokens.shape[1]), math.nan)
-    full[s.index] = tokens
-    return unpatchify(full[None], size, grid, channels)[0]
+def _frame(frame, values):
+    steps = to_5d(values).shape[1]
+    frame = steps // 2 if frame is None else frame
+    if not 0 <= frame < steps: raise ValueError(f'frame: got {frame}; takes 0 to {steps - 1}')
+    return frame
+
+def _together(x):
+    "The typical deviation of all channels, (1, H, W)."
+    return x.square().mean(0, keepdim=True).sqrt()
 
 # %% ../nbs/08_visualize.ipynb #7c07bba7
+def _picture(s, tokens, cut, values):
+    "Tokens of a sample as (T, C, H, W), NaN where there is none, the margin cropped."
+    full = tokens.new_full((math.prod(cut.grid(values)) * (cut.channels if cut.per_channel else 1), tokens.shape[1]), math.nan)
+    full[s.index] = tokens
+    return to_5d(cut.values(full[None], values[:1].to('cpu', torch.float32)))[0]
+
 def _image(ax, x, scale):
     "Channels (1 or 3, H, W) through the common scale; what is NaN stays clear."
     clear = x.isnan().any(0)
@@ -754,30 +966,36 @@ def _image(ax, x, scale):
     ax.set(xticks=[], yticks=[])
     ax.spines[:].set(color=_PALE, linewidth=.8)
 
-def _hatch_tokens(ax, index, size, grid, frame):
-    t, place = index // (grid[1] * grid[2]), index % (grid[1] * grid[2])
+def _places_of(s, lane, which):
+    "Places of some tokens: of one channel where each token holds one."
+    return s.place[which if s.channel is None else which & (s.channel == lane.start)]
+
+def _hatch_tokens(ax, place, cut, values, frame, **look):
+    "Rectangles over the tokens of a frame; those at the rim of a padded image end with it."
+    grid, size = cut.grid(values), cut.size
+    t, place = place // (grid[1] * grid[2]), place % (grid[1] * grid[2])
     place = place[t == frame // size[0]]
     corners = torch.stack([place % grid[2] * size[2], place // grid[2] * size[1]], 1).double()
-    if len(corners): _squares(ax, corners, (size[2], size[1]), **_HATCH)
+    end = torch.tensor([values.shape[-1], values.shape[-2]], dtype=torch.float64)
+    if len(corners): _squares(ax, corners, torch.minimum(torch.tensor([size[2], size[1]]), end - corners), **(look or _HATCH))
 
 # %% ../nbs/08_visualize.ipynb #38557421
-def _draw_series(samples, size, channels, channel, axis_names, figsize):
-    bands = _bands(samples)
-    shown = range(channels) if channel is None else [channel]
-    columns = [(c, b) for b in bands for c in shown]
-    n, k = len(samples), len(columns)
-    fig, axes = _panels(n, k, figsize or (max(3.2 * k, 6), 1.5 * n + .5), sharex=True, sharey='col')
-    for line, s in zip(axes, samples):
-        x, kept, back, hidden, where = _over_axis(s, size, channels)
-        for ax, (c, b) in zip(line, columns):
-            here = torch.ones_like(hidden) if b is None else where == b
-            _series(ax, x[here], kept[here, c], back[here, c], hidden[here])
+def _draw_series(samples, cut, shown, names, figsize):
+    columns, bands = ([None], shown) if cut.per_channel else (shown, _bands(samples))
+    rows = [[_curves(s, cut, c, bands) for c in columns] for s in samples]
+    n, k, many = len(samples), len(columns), len(bands) > 1
+    fig, axes = _panels(n, k, figsize or (max(3.2 * k, 6), (1.5 + .3 * many) * n + .5), sharex=True, sharey='col')
+    for line, row, s in zip(axes, rows, samples):
+        for ax, curves in zip(line, row): _series(ax, curves, many)
         line[0].set_title(f'{s.count}, {s.off}', size=8, color=_GREY, loc='left')
-    _label_series(axes, columns, channels, axis_names, samples[0].positions)
+    for ax, c in zip(axes[0], columns): ax.set_title(f'channel {c}' * (k > 1), size=9, color=_INK, loc='right')
+    for ax in axes[-1]: _tidy(ax, xlabel='position' + (f' on {names[0]}' if names[0] else ''))
+    for line in axes: _tidy(line[0], ylabel='value')
+    _legend(axes[0][0], bands, 'channel' if cut.per_channel else names[-1], samples[0].spread is not None)
     return fig
 
 def _bands(samples, most=8):
-    "Values of the second position axis, one panel each; [None] where there is one axis."
+    "Values of the second position axis, a colour each; [None] where there is one axis."
     if samples[0].positions is None or len(samples[0].positions) == 1: return [None]
     bands = torch.cat([s.positions[1] for s in samples]).unique().tolist()
     if len(samples[0].positions) > 2 or len(bands) > most:
@@ -786,29 +1004,267 @@ def _bands(samples, most=8):
     return bands
 
 # %% ../nbs/08_visualize.ipynb #bfb03f47
-def _over_axis(s, size, channels):
-    "Positions, input and output (m, C), hidden, and band or None: on a grid every step of a token, else the token's mean at its place."
-    kept, back = (t.unflatten(1, (-1, channels)) for t in (s.kept, s.back))
-    if s.positions is not None:
-        return s.positions[0], kept.mean(1), back.mean(1), s.hidden, s.positions[1] if len(s.positions) > 1 else None
-    steps = kept.shape[1]
-    x = s.index[:, None] + 1 + (torch.arange(steps) - (steps - 1) / 2) / steps                # token k spans k - 1/2 to k + 1/2
-    return x.flatten().double(), kept.flatten(0, 1), back.flatten(0, 1), s.hidden.repeat_interleave(steps), None
+@dataclass
+class _Curve:
+    "What is drawn of one band: places, input, prediction, deviation or None, hidden; (m,) each."
+    x:Tensor
+    kept:Tensor
+    back:Tensor
+    spread:Tensor|None
+    hidden:Tensor
 
-def _series(ax, x, kept, back, hidden):
-    ms = min(max(260 / (len(x) + 30), 1.5), 4)
-    ax.vlines(x[hidden], kept[hidden], back[hidden], color=_RED, lw=.7, alpha=.6)
-    ax.plot(x[~hidden], kept[~hidden], 'o', color=_INK, ms=ms, label='visible', mew=0)
-    ax.plot(x[hidden], kept[hidden], 'o', color=_GREY, mfc='w', ms=ms, mew=.7, label='hidden')
-    ax.plot(x[hidden], back[hidden], 'o', color=_RED, ms=ms, label='came back', mew=0)
+def _curves(s, cut, c, bands):
+    "One per band of a channel."
+    if cut.per_channel: return [_curve(s.of(b, cut.channels), cut) for b in bands]
+    s = s.of(c, cut.channels)
+    return [_curve(s, cut, ... if b is None else s.positions[1] == b) for b in bands]
+
+def _curve(s, cut, here=...):
+    "On a grid every step of a token, else the token's mean at its place."
+    if s.positions is not None:
+        spread = None if s.spread is None else s.spread.square().mean(1).sqrt()[here]
+        return _Curve(s.positions[0][here], s.kept.mean(1)[here], s.back.mean(1)[here], spread, s.hidden[here])
+    steps, numbers = cut.size[0], s.kept.shape[1]
+    x = s.place[:, None] + 1 + (torch.arange(numbers) - (numbers - 1) / 2) / numbers             # token k spans k - 1/2 to k + 1/2
+    return _Curve(x.flatten().double(), s.kept.flatten(), s.back.flatten(), None if s.spread is None else s.spread.flatten(), s.hidden.repeat_interleave(numbers))
+
+# %% ../nbs/08_visualize.ipynb #bf2ce8ca
+def _series(ax, curves, many):
+    ms = min(max(260 / (sum(len(c.x) for c in curves) + 30), 2.2 if many else 1.5), 4)
+    for color, c in zip(_cycle(len(curves)), curves):
+        seen, guess, h = (color, color, c.hidden) if many else (_INK, _RED, c.hidden)
+        if c.spread is None: ax.vlines(c.x[h], c.kept[h], c.back[h], color=guess, lw=.7, alpha=.6)
+        else: ax.vlines(c.x[h], (c.back - 2 * c.spread)[h], (c.back + 2 * c.spread)[h], color=guess, lw=1.8, alpha=.3)
+        ax.plot(c.x[~h], c.kept[~h], 'o', color=seen, ms=ms, mew=0)
+        ax.plot(c.x[h], c.kept[h], 'o', color=color if many else _GREY, mfc='w', ms=ms, mew=.7)
+        ax.plot(c.x[h], c.back[h], 'x', color=guess, ms=ms + .5, mew=1)
     _tidy(ax)
 
-def _label_series(axes, columns, channels, axis_names, positions):
-    names = _axis_names(axis_names, 1 if positions is None else len(positions))
+def _legend(ax, bands, name, unsure):
+    "What marks mean, and colours where there are several."
+    many = len(bands) > 1
+    look = [('visible', dict(marker='o', color=_INK, mew=0)), ('hidden', dict(marker='o', color=_GREY, mfc='w', mew=.7)),
+            ('came back' + ', 2 standard deviations' * unsure, dict(marker='x', color=_INK if many else _RED, mew=1))]
+    if many: look += [(f'{name} {b:g}', dict(marker='s', color=color, mew=0)) for color, b in zip(_cycle(len(bands)), bands)]
+    marks = [Line2D([], [], ls='', ms=4, label=text, **kw) for text, kw in look]
+    above = dict(loc='lower left', bbox_to_anchor=(-.02, 1.12), ncols=len(marks) if len(marks) <= 7 else 5, handletextpad=0, columnspacing=1)
+    ax.legend(handles=marks, **above, frameon=False, fontsize=8, labelcolor='0.3')
+
+# %% ../nbs/08_visualize.ipynb #eb2dc421
+@dataclass
+class Attended:
+    "A sample and what one of its tokens attends to; on the CPU."
+    sample:Sample     # its tokens
+    weights:Tensor    # (heads, n), 0 for tokens outside the asking token's group
+    front:Tensor      # (heads, prefix), weights of CLS and registers; a head's weights sum to one with these
+    token:int|None    # number of the asking token among the real ones; None: CLS
+    seen:int          # how many tokens it may attend to
+
+    @property
+    def relative(self): return self.weights * self.seen      # 1: as all alike
+    @property
+    def asks(self): return 'CLS' if self.token is None else f'token {self.token}'
+
+# %% ../nbs/08_visualize.ipynb #7af9e7a4
+def attention(
+    model:nn.Module,      # a RoMAE, one of timm's ViTs, or a `MaskedAutoencoder` over one of them
+    batch,                # in any form that `as_batch` reads; all of its tokens are visible
+    block:int=-1,         # which one of the encoder; negative numbers count from the last
+    token:int|None=None,  # number of the asking token in each sample, padding not counted; None: CLS, or the middle one without CLS
+    n:int=4,              # samples, from the first
+    axis:bool=False,      # of factorized attention the second step, along the axis, instead of the first, along the others
+) -> list[Attended]:      # one per sample
+    "The numbers behind `plot_attention`. Raises ValueError for models, blocks and tokens that there are not."
+    encoder = getattr(model, 'encoder', model)
+    attn, b = _attention_of(encoder, block, axis), _first_rows(as_batch(batch), n, encoder)
+    with evaluating(encoder), torch.no_grad(), _inputs_of(attn) as caught:
+        if isinstance(encoder, RoMAE): encoder.forward_features(b.values, b.positions, b.pad_mask)
+        else: encode_vit(encoder, vit_tokens(encoder, b.values, b.positions, b.pad_mask))
+        q, k = _queries_keys(attn, *caught[0])
+    samples, prefix = _samples(_cut_of(encoder), b), encoder.num_prefix_tokens
+    lengths = [prefix + len(s.index) for s in samples]
+    rows = zip(samples, np.cumsum([0, *lengths]).tolist(), lengths)
+    return [_attended(s, q, k, (caught[0] + (None,) * 2)[2], start, length, prefix, token) for s, start, length in rows]
+
+# %% ../nbs/08_visualize.ipynb #3e0eb67f
+def _cut_of(encoder): return encoder.cut if isinstance(encoder, RoMAE) else vit_tubelets(encoder)
+
+def _attention_of(encoder, block, axis):
+    "The attention module of a block."
+    if not isinstance(encoder, (RoMAE, VisionTransformer)):
+        raise ValueError(f"model: got {type(encoder).__name__}; takes a RoMAE, one of timm's VisionTransformers, or a MaskedAutoencoder")
+    n = len(encoder.blocks)
+    if not -n <= block < n: raise ValueError(f'block: got {block}; takes {-n} to {n - 1}')
+    attn = encoder.blocks[block].attn
+    if axis:
+        attn = getattr(encoder.blocks[block], 'attn_axis', None)
+        if attn is None: raise ValueError('axis: got True for attention in one step; takes False, or a model with factor_axis')
+    if type(attn) not in (Attention, TimmAttention): raise ValueError(f"block: got one with {type(attn).__name__}; takes RoMAE's or timm's Attention")
+    return attn
+
+@contextmanager
+def _inputs_of(module):
+    "Within the block, a list that receives what the module is called with."
+    caught = []
+    hook = module.register_forward_pre_hook(lambda _, args: caught.append(args))
+    try: yield caught
+    finally: hook.remove()
+
+def _queries_keys(attn, x, angles=None, *_):
+    "As the block compares them, (tokens of all rows, heads, head_dim)."
+    if isinstance(attn, Attention): q, k, _ = attn._qkv(x, angles, None)
+    else:
+        q, k, _ = attn.qkv(x).unflatten(-1, (3, attn.num_heads, attn.head_dim)).unbind(-3)
+        q, k = attn.q_norm(q), attn.k_norm(k)
+    return q.flatten(0, -3).float(), k.flatten(0, -3).float()
+
+# %% ../nbs/08_visualize.ipynb #dfe039cc
+def _attended(s, q, k, layout, start, length, prefix, token):
+    "The weights of one row's asking token."
+    n = length - prefix
+    if token is None and not prefix: token = n // 2
+    if token is not None and not 0 <= token < n: raise ValueError(f'token: got {token} for a sample of {n} tokens; takes 0 to {n - 1}')
+    asking = start + (0 if token is None else prefix + token)
+    keys = _group(layout, asking) if isinstance(layout, Grouped) else torch.arange(start, start + length, device=q.device)
+    weights = q.new_zeros(q.shape[1], length)
+    weights[:, keys - start] = ((k[keys] * q[asking]).sum(-1) / math.sqrt(q.shape[-1])).softmax(0).T
+    return Attended(s, weights[:, prefix:].cpu(), weights[:, :prefix].cpu(), token, len(keys))
+
+def _group(layout, token):
+    "The tokens of the group that a token belongs to."
+    rows = layout.packed.rows
+    row = int(rows.row_ids[layout.back[token]])
+    return layout.order[int(rows.offsets[row]):int(rows.offsets[row + 1])]
+
+# %% ../nbs/08_visualize.ipynb #88e8a1d6
+def plot_attention(
+    model:nn.Module,          # as for `attention`
+    batch,                    # likewise
+    block:int=-1,             # likewise
+    token:int|None=None,      # likewise
+    n:int=4,                  # likewise
+    axis:bool=False,          # likewise
+    heads:tuple[int, ...]|None=None,  # a column each; None: one column, the mean of all
+    kind:str|None=None,       # 'image', 'points' or 'series'; None decides by the data
+    channel:int|None=None,    # to draw; None: RGB, or the first. With tokens per channel None adds up an image's weights, and draws points of the asking token's
+    frame:int|None=None,      # of a video; None is the asking token's, or the middle one
+    axes:tuple[int, int]=(-2, -1),    # position axes drawn as row and column of points
+    axis_names:list[str]|None=None,   # one per position axis
+    cmap:str='magma',         # from little to much attention
+    figsize:tuple[float, float]|None=None,  # inches
+) -> Figure:                  # a line per sample: the input, with the asking token ringed, and the weights
+    "What one token attends to."
+    batch, encoder = as_batch(batch), getattr(model, 'encoder', model)
+    found = attention(model, batch, block, token, n, axis)
+    cut, samples = _cut_of(encoder), [a.sample for a in found]
+    kind, columns = _kind(kind, batch.values, samples), _columns(found, heads)
+    if channel is not None: _shown(channel, cut, kind, 2)
+    names = _names_of(samples, cut, axis_names)
+    if kind == 'series': return _attention_series(found, columns, cut, channel, names, figsize)
+    if kind == 'image': return _attention_images(found, columns, cut, channel, frame, batch.values, cmap, figsize)
+    return _attention_points(found, columns, cut, channel, _axes_of(axes, samples, cut), names, cmap, figsize)
+
+def _columns(found, heads):
+    "Names of the columns, and what picks theirs from (heads, n)."
+    n = found[0].weights.shape[0]
+    if heads is None: return {f'mean of {n} heads': lambda w: w.mean(0)}
+    if not heads or not all(isinstance(h, int) and 0 <= h < n for h in heads): raise ValueError(f'heads: got {heads!r}; takes a tuple of numbers from 0 to {n - 1}')
+    return {f'head {h}': lambda w, h=h: w[h] for h in heads}
+
+# %% ../nbs/08_visualize.ipynb #60a686db
+def _share(a, pick):
+    "How much of a column's attention goes to tokens in front."
+    n = a.front.shape[1]
+    return f'{float(pick(a.front.sum(1, keepdim=True))):.0%} to {"CLS" if n == 1 else "tokens in front"}' if n else ''
+
+def _attention_lines(found, columns): return [(f'{a.asks} asks', *(_share(a, pick) for pick in columns.values())) for a in found]
+
+def _attention_scale(parts, cmap):
+    "From 0 to what 1% of the tokens exceed, so that one strong token does not blacken the rest."
+    x = torch.cat([p.flatten() for p in parts])
+    x = x[~x.isnan()]
+    return ScalarMappable(Normalize(0., max(float(x.quantile(.99)), 1e-9)), cmap)
+
+_RING = dict(facecolor='none', edgecolor=_RED, linewidth=1.5)
+_TIMES = 'attention, times what all alike would get'
+
+def _attention_images(found, columns, cut, channel, frame, values, cmap, figsize):
+    per_frame, size = math.prod(cut.grid(values)[1:]), values.shape[-2:]
+    asked = [None if a.token is None else int(a.sample.place[a.token]) for a in found]
+    frames = [_frame(asked[i] // per_frame * cut.size[0] if frame is None and asked[i] is not None else frame, values) for i in range(len(found))]
+    lane = slice(None) if channel is None and cut.channels == 3 else slice(channel or 0, (channel or 0) + 1)
+    pictures = [_picture(a.sample, a.sample.kept, cut, values)[f][lane] for a, f in zip(found, frames)]
+    maps = [[_attention_map(a, pick, cut, channel, values)[f] for pick in columns.values()] for a, f in zip(found, frames)]
+    scale, shades = _scale(pictures, 'gray'), _attention_scale(chain(*maps), cmap)
+    fig, cells, blocks = _panel_rows(found, [None], figsize, (1.5, 1.5 * size[0] / size[1]), ['input', *columns])
+    for cell, picture, row, place, f in zip(cells, pictures, maps, asked, frames):
+        _image(cell[0], picture, scale)
+        for ax, x in zip(cell[1:], row): _image(ax, x, shades)
+        for ax in cell if place is not None else (): _hatch_tokens(ax, torch.tensor([place]), cut, values, f, **_RING)
+    _titles(cells, blocks, ['input', *columns], _attention_lines(found, columns))
+    _bar(fig, shades, list(chain(*cells)), _TIMES, extend='max')
+    return fig
+
+def _attention_map(a, pick, cut, channel, values):
+    "Weights of a column, spread over their tokens' pixels, (T, 1, H, W)."
+    s, one = a.sample, replace(cut, channels=1, per_channel=False)
+    here = torch.ones(len(s.place), dtype=torch.bool) if channel is None or s.channel is None else s.channel == channel
+    places = math.prod(cut.grid(values))
+    total = torch.zeros(places).index_add(0, s.place[here], pick(a.relative)[here])
+    there = torch.zeros(places, dtype=torch.bool).index_fill(0, s.place[here], True)
+    tokens = total.masked_fill(~there, math.nan)[None, :, None].expand(-1, -1, one.patch_dim)
+    return one.values(tokens, to_5d(values)[:1, :, :1].to('cpu', torch.float32))[0]
+
+# %% ../nbs/08_visualize.ipynb #3d6a4951
+def _channel_of(a, cut, channel):
+    "The channel to draw, and which tokens it has: the asking token's own where tokens hold one channel each."
+    s = a.sample
+    if s.channel is None: return channel or 0, torch.ones(len(s.index), dtype=torch.bool)
+    c = channel if channel is not None else 0 if a.token is None else int(s.channel[a.token])
+    return c, s.channel == c
+
+def _attention_points(found, columns, cut, channel, axes, names, cmap, figsize):
+    drawn = [(a, a.sample.of(c, cut.channels), here) for a in found for c, here in [_channel_of(a, cut, channel)]]
+    scale = _scale([s.kept.mean(1) for _, s, _ in drawn], 'viridis')
+    shades = _attention_scale([pick(a.relative)[here] for a, _, here in drawn for pick in columns.values()], cmap)
+    frame = _PointFrame([a.sample.positions for a in found], axes)
+    fig, cells, blocks = _panel_rows(found, [None], figsize, (1.5, 1.5 * frame.tall), ['input', *columns])
+    for (a, s, here), cell in zip(drawn, cells):
+        frame.draw(cell[0], s.positions, s.kept.mean(1), scale)
+        for ax, pick in zip(cell[1:], columns.values()): frame.draw(ax, s.positions, pick(a.relative)[here], shades)
+        for ax in cell if a.token is not None else (): _squares(ax, frame.corners(a.sample.positions[:, [a.token]]), frame.side.flip(0), **_RING)
+    _titles(cells, blocks, ['input', *columns], _attention_lines(found, columns))
+    frame.tidy(cells, blocks, [names[a] for a in axes])
+    _bar(fig, shades, list(chain(*cells)), _TIMES, extend='max')
+    return fig
+
+# %% ../nbs/08_visualize.ipynb #0772625d
+def _attention_series(found, columns, cut, channel, names, figsize):
+    fig, axes = _panels(len(found), 1 + len(columns), figsize or (2.9 * (1 + len(columns)) + .4, 1.6 * len(found) + .5), sharex=True)
+    for a, line, text in zip(found, axes, _attention_lines(found, columns)):
+        for color, (x, value, here) in _attention_bands(a, found, cut, channel):
+            line[0].plot(x, value, 'o', color=color, ms=3, mew=0)
+            if a.token is not None and here[a.token]:                            # the asking token, ringed
+                line[0].plot(x[here[:a.token].sum()], value[here[:a.token].sum()], 'o', mfc='none', mec=_RED, ms=8, mew=1.2)
+            for ax, pick in zip(line[1:], columns.values()): ax.vlines(x, 0, pick(a.relative)[here], color=color, lw=1.4)
+        at = None if a.token is None else float(_over_time(a.sample)[a.token])
+        for ax, head, note in zip(line, ('input', *columns), text):
+            ax.set_title(f'{head}: {note}' if note else head, size=8, color=_INK, loc='left')
+            if at is not None: ax.axvline(at, color=_RED, lw=.8, ls=':', zorder=0)
+            _tidy(ax)
+        for ax in line[1:]: ax.set_ylim(0, None)
+        _tidy(line[0], ylabel='value'); _tidy(line[1], ylabel='times all alike')
     for ax in axes[-1]: _tidy(ax, xlabel='position' + (f' on {names[0]}' if names[0] else ''))
-    for ax, (c, b) in zip(axes[0], columns):
-        what = ([] if b is None else [f'{names[1]} {b:g}']) + [f'channel {c}'] * (channels > 1)
-        ax.set_title(', '.join(what), size=9, color=_INK, loc='right')
-    for line in axes: _tidy(line[0], ylabel='value')
-    above = dict(loc='lower left', bbox_to_anchor=(-.02, 1.12), ncols=3, handletextpad=0, columnspacing=1)
-    axes[0][0].legend(**above, frameon=False, fontsize=8, labelcolor=(_INK, _GREY, _RED))
+    return fig
+
+def _over_time(s):
+    "Where tokens sit on the one axis of a series, (n,)."
+    return s.place.double() + 1 if s.positions is None else s.positions[0]
+
+def _attention_bands(a, found, cut, channel):
+    "A colour each: places, values, and which tokens they are."
+    s = a.sample
+    if s.channel is not None: groups = [s.channel == c for c in (range(cut.channels) if channel is None else [channel])]
+    else: groups = [torch.ones(len(s.index), dtype=torch.bool) if b is None else s.positions[1] == b for b in _bands([f.sample for f in found])]
+    values = s.kept.mean(1) if s.channel is not None else s.of(channel or 0, cut.channels).kept.mean(1)
+    return [(color if len(groups) > 1 else _INK, (_over_time(s)[g], values[g], g)) for color, g in zip(_cycle(len(groups)), groups)]

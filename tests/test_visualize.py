@@ -4,17 +4,18 @@ from romae_nb.visualize import *
 
 
 # %% 4e1bdbee
-import math, matplotlib, pytest, torch
+import math, matplotlib, pytest, timm, torch
+import torch.nn.functional as F
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 from torch import nn
 from romae_nb.mae import MaskedAutoencoder
-from romae_nb.masking import random_mask
-from romae_nb.positions import grid_positions
-from romae_nb.rope import NDPRope
+from romae_nb.masking import BlockMask, ChannelMask, SpanMask, SuffixMask, TubeMask, UnionMask, random_mask
+from romae_nb.positions import channel_positions, grid_positions
+from romae_nb.rope import AddedPositions, NDPRope
 from romae_nb.romae import RoMAE
-from romae_nb.tubelets import Ragged, patchify
+from romae_nb.tubelets import Ragged
 
 
 # %% 8e38496d
@@ -126,6 +127,25 @@ def test_similarity_drawn():
     assert len(plot_similarity(NDPRope(18, 3), torch.rand(3, 9)).axes) == 4
 
 
+# %% 028dd3bc
+def test_codes_drawn():
+    grid = grid_positions((3, 4))
+    vit = timm.create_model('vit_tiny_patch16_224', img_size=(48, 64), depth=1, num_classes=0)
+    learned = RoMAE(img_size=(48, 64), pos_encoding='learned', num_classes=0, embed_dim=24, num_heads=2, depth=1)
+    for model, codes in [(vit, vit.pos_embed[0, 1:]), (MaskedAutoencoder(vit, decoder_depth=1), vit.pos_embed[0, 1:]), (learned, learned.embed.added.table[1:]),
+                         (AddedPositions('sincos', 16), AddedPositions('sincos', 16)(grid.T, torch.arange(12)))]:
+        torch.testing.assert_close(position_codes(model, grid), codes.detach().double())
+        drawn = torch.tensor(plot_similarity(model, grid, query=[2., 3.]).axes[0].collections[0].get_array()).flatten()
+        torch.testing.assert_close(drawn, F.cosine_similarity(codes.detach().double()[6:7], codes.detach().double()))       # row 2, column 3
+    assert position_codes(NDPRope(8), grid) is None and position_codes(RoMAE(num_classes=0, depth=1), grid) is None
+    x = torch.rand(1, 9)
+    drawn = plot_similarity(AddedPositions('absolute', 16), x).axes[0].collections[0].get_array().reshape(9, 9)
+    codes = F.normalize(position_codes(AddedPositions('absolute', 16), x), dim=-1)[x[0].argsort()]
+    np.testing.assert_allclose(drawn, codes @ codes.T)                               # by the order of tokens, drawn by the order of places
+    with pytest.raises(ValueError, match='positions: got 4 places; takes 12'): plot_similarity(vit, torch.rand(2, 4))
+    with pytest.raises(ValueError, match='takes 12 at most'): plot_similarity(learned, torch.rand(2, 13))
+
+
 # %% 996f3cd4
 def test_similarity_refuses():
     for q in (torch.rand(3, 2), [1., 2., 3.], 1.):
@@ -146,7 +166,7 @@ def test_cls_drawn():
     assert sum('as given' in t.get_text() for a in fig.axes for t in a.texts) == 1      # axis 1 starts at 50, axis 0 at 0
 
 
-# %% 83fa0797
+# %% df6e902e
 def test_masks_drawn():
     valid = torch.arange(5) < torch.tensor([5, 3])[:, None]
     mask = torch.tensor([[1, 0, 0, 1, 1], [0, 1, 0, 0, 0]]).bool()
@@ -156,17 +176,43 @@ def test_masks_drawn():
         assert [t.get_text() for t in fig.axes[0].texts] == ['3 of 5', '1 of 3']
     fig = plot_masks(mask[:, :4], grid=(2, 2))
     assert fig.axes[0].images[0].get_array().tolist() == [[1, 0], [0, 1]] and fig.axes[1].get_title() == '1 of 4 hidden'
+    fig = plot_masks(torch.tensor([[1, 0, 0, 1, 1, 0]]).bool(), grid=(3, 1, 2))
+    assert [a.images[0].get_array().tolist() for a in fig.axes] == [[[1, 0]], [[0, 1]], [[1, 0]]]
     for args, match in [((mask.float(),), 'mask: got type torch.float32'), ((mask, valid[:, :4]), r'valid: got shape \(2, 4\)'),
                         ((~valid, valid), 'mask: hides 2 tokens'),
-                        ((mask, None, (2, 3)), r'grid: got \(2, 3\) for 5 tokens'),
+                        ((mask, None, (2, 3)), r'grid: got \(2, 3\) for 5 tokens'), ((mask, None, (5,)), r'grid: got \(5,\) for 5 tokens'),
                         ((Ragged.from_padded(mask, ~valid), valid), 'valid: got one beside')]:
         with pytest.raises(ValueError, match=match): plot_masks(*args)
+
+
+# %% 17caa4a8
+def test_masks_at_their_places():
+    valid = torch.arange(5) < torch.tensor([5, 3])[:, None]
+    mask, p = torch.tensor([[1, 0, 0, 1, 1], [0, 1, 0, 0, 0]]).bool(), 9 * torch.rand(2, 3, 5)
+    ragged = [Ragged.from_padded(x, ~valid) for x in (mask, p.transpose(1, 2))]
+    light, dark = (matplotlib.colors.to_rgba(c) for c in ('#BFD9EA', '#12344D'))
+    for fig in (plot_masks(mask, valid, positions=p[:, :1]), plot_masks(ragged[0], positions=ragged[1].like(ragged[1].data[:, :1]))):
+        for i, strokes in enumerate((fig.axes[0].collections[:2], fig.axes[0].collections[2:])):
+            for which, lines, color in zip((valid[i] & ~mask[i], mask[i]), strokes, (light, dark)):
+                at = torch.tensor(np.array([s[0] for s in lines.get_segments()]))
+                torch.testing.assert_close(at[:, 0], p[i, 0, which].double()); assert (lines.get_color() == color).all() and (at[:, 1] == i - .35).all()
+    for fig in (plot_masks(mask, valid, positions=p, axes=(0, 2)), plot_masks(ragged[0], positions=ragged[1], axes=(0, 2))):
+        for i, ax in enumerate(fig.axes):
+            middles = np.array([q.vertices[:4].mean(0) for q in ax.collections[0].get_paths()])
+            np.testing.assert_allclose(middles, p[i, [2, 0]][:, valid[i]].T, atol=1e-6)
+            np.testing.assert_allclose(ax.collections[0].get_facecolor(), [dark if h else light for h in mask[i, valid[i]]], atol=1e-6)
+    for kw, match in [(dict(positions=p[:, :, :4]), r'positions: got Tensor of shape \(2, 3, 4\) for a mask of shape \(2, 5\)'),
+                      (dict(positions=ragged[1]), 'positions: got Ragged'), (dict(positions=p, grid=(1, 5)), 'positions: got some beside a grid'),
+                      (dict(positions=p, axes=(0, 3)), r'axes: got \(0, 3\); takes two of 3'),
+                      (dict(positions=p, axis_names=['x']), r"axis_names: got \['x'\]; takes 3")]:
+        with pytest.raises(ValueError, match=match): plot_masks(mask, valid, **kw)
 
 
 # %% 7ecba70f
 def tiny_mae(n_axes=2, size=(1, 1, 1), chans=1, **kw):
     torch.manual_seed(0)
-    enc = RoMAE(tubelet_size=size, in_chans=chans, num_classes=0, embed_dim=24, depth=1, num_heads=2, n_pos_dims=n_axes, attn_drop_rate=.3)
+    enc = RoMAE(tubelet_size=size, in_chans=chans, num_classes=0, embed_dim=24, depth=1, num_heads=2, n_pos_dims=n_axes, attn_drop_rate=.3,
+                channel_tokens=chans > 1 and n_axes > 1)
     return MaskedAutoencoder(enc, decoder_dim=24, decoder_heads=2, decoder_depth=1, **kw)
 
 def points(n=3, chans=1, n_axes=2, lengths=(9, 6, 4)):
@@ -240,12 +286,21 @@ def test_many_samples_in_two_blocks():
 
 
 # %% d1138183
-def test_normalised_targets_come_back():
-    class Oracle(MaskedAutoencoder):
-        def forward(self, values, positions=None, pad_mask=None, mask=None):
-            x = patchify(values, self.cut.size)
-            return ((x - x.mean(-1, keepdim=True)) / (x.var(-1, keepdim=True) + 1e-6).sqrt()).masked_fill(~mask[..., None], 0)
+class Oracle(MaskedAutoencoder):
+    def forward(self, values, positions=None, pad_mask=None, mask=None):
+        x, margin = self.patches(values), self.cut.margin(values)
+        if margin is not None: x = x.masked_fill(margin, math.nan)
+        off, n = x - x.nanmean(-1, keepdim=True), (~x.isnan()).sum(-1, keepdim=True)
+        var = off.square().nansum(-1, keepdim=True) / (n - int(self.norm_targets == 'unbiased')).clamp(min=1)
+        return (off / (var + 1e-6).sqrt()).nan_to_num().masked_fill(~mask[..., None], 0)
 
+def hidden_pixels(mask, size, grid, shape):
+    "(B, N) for one channel as (B, H, W)."
+    return mask.view(len(mask), *grid).repeat_interleave(size[0], 1).repeat_interleave(size[1], 2)[:, :shape[0], :shape[1]]
+
+
+# %% 38ac4881
+def test_normalised_targets_come_back():
     enc = RoMAE(tubelet_size=(2, 4, 4), in_chans=3, num_classes=0, embed_dim=24, depth=1, num_heads=2, n_pos_dims=3)
     mae, x = Oracle(enc, norm_targets=True), torch.rand(2, 4, 3, 8, 12)
     mask = random_mask(torch.ones(2, 2 * 2 * 3, dtype=torch.bool), .5, torch.Generator().manual_seed(0))
@@ -265,6 +320,85 @@ def test_normalised_targets_come_back():
     drawn = plot_reconstruction(mae, x, mask=mask, channel=1).axes[0].images[0].get_array()[..., :3]
     want = matplotlib.colormaps['viridis'](((green[0, 2] - green.min()) / (green.max() - green.min())).numpy())
     np.testing.assert_allclose(drawn, want[..., :3], atol=.01)
+
+
+# %% c9b0578c
+def test_padded_images_and_channel_tokens_come_back():
+    x = torch.rand(2, 3, 7, 10, generator=torch.Generator().manual_seed(0))
+    for norm in (True, 'biased'):
+        for per_channel in (False, True):
+            enc = RoMAE(tubelet_size=(1, 3, 4), in_chans=3, num_classes=0, embed_dim=24, depth=1, num_heads=2, n_pos_dims=2 + per_channel,
+                        channel_tokens=per_channel, dynamic_img_pad=True)
+            mae = Oracle(enc, norm_targets=norm)
+            mask = random_mask(torch.ones(2, 9 * (3 if per_channel else 1), dtype=torch.bool), .5, torch.Generator().manual_seed(0))
+            assert mae.loss(mae(x, mask=mask), x, mask=mask) < 1e-8
+            assert all(s.error < 1e-5 for s in reconstruct(mae, x, mask=mask))
+            for c in range(3):
+                fig = plot_reconstruction(mae, x, mask=mask, channel=c)
+                here = mask.view(2, 3, 9)[:, c] if per_channel else mask
+                pixels = hidden_pixels(here, (3, 4), (3, 3), (7, 10)).numpy()
+                for i in range(2):
+                    whole, visible, back = (a.images[0].get_array() for a in fig.axes[3 * i:3 * i + 3])
+                    assert whole.shape == (7, 10, 4)
+                    np.testing.assert_allclose(back, whole, atol=.006)                                 # a step of the colour map
+                    assert ((visible[..., 3] == 0) == pixels[i]).all()
+                    boxes = np.concatenate([q.vertices[:4] for q in fig.axes[3 * i + 1].collections[0].get_paths()])
+                    assert boxes[:, 0].max() <= 10 and boxes[:, 1].max() <= 7 and len(boxes) == 4 * here[i].sum()
+                    if per_channel: assert f'{int(here[i].sum())} of 9 hidden' in fig.axes[3 * i + 1].get_title()
+
+
+# %% b74446c6
+def test_channels_side_by_side():
+    mae, x = tiny_mae(3, (1, 4, 4), 13), torch.rand(2, 13, 8, 8)
+    panels = lambda fig: [a for a in fig.axes if a.images]
+    assert [a.get_title().split('\n')[-1] for a in panels(plot_reconstruction(mae, x))[::3]] == ['channel 0', 'channel 6', 'channel 12'] * 2
+    assert len(panels(plot_reconstruction(mae, x, channel=5))) == 6 and len(panels(plot_reconstruction(mae, x, channel=(1, 12)))) == 12
+    fig = plot_reconstruction(mae, x, channel=(1, 12))
+    drawn = fig.axes[3].images[0].get_array()[..., :3]
+    kept = x[:, [1, 12]]
+    np.testing.assert_allclose(drawn, matplotlib.colormaps['viridis'](((x[0, 12] - kept.min()) / (kept.max() - kept.min())).numpy())[..., :3], atol=.01)
+    for c in (13, -1, (0, 13), (), True and (0, 'a')):
+        with pytest.raises(ValueError, match='channel: got .*; takes 0 to 12'): plot_reconstruction(mae, x, channel=c)
+
+
+# %% 8a3f0086
+def test_a_vit_draws():
+    vit = timm.create_model('vit_tiny_patch16_224', img_size=32, patch_size=8, embed_dim=24, depth=1, num_heads=2, num_classes=0)
+    mae, x = MaskedAutoencoder(vit, decoder_dim=24, decoder_heads=2, decoder_depth=1), torch.rand(2, 3, 32, 32)
+    mask = mae.draw_mask(x, generator=torch.Generator().manual_seed(0))
+    fig = plot_reconstruction(mae, x, mask=mask)
+    with torch.no_grad(): want = mae.to_values(mae.reconstruct(x, mae.eval()(x, mask=mask), mask), x)
+    for i in range(2):
+        unit = ((want[i] - x.min()) / (x.max() - x.min())).clip(0, 1).permute(1, 2, 0)
+        np.testing.assert_allclose(fig.axes[3 * i + 2].images[0].get_array()[..., :3], unit, atol=1e-5)
+
+
+# %% 4a8e708d
+def test_deviations_drawn():
+    mae, x = tiny_mae(size=(1, 3, 3), loss='gaussian'), torch.rand(2, 1, 6, 6)
+    mask = torch.tensor([[True, False, True, False], [False, True, True, False]])
+    with torch.no_grad(): spread = mae.spread(x, mae.eval()(x, mask=mask))
+    want = mae.to_values(spread, x)
+    fig = plot_reconstruction(mae, x, mask=mask)
+    pixels = hidden_pixels(mask, (3, 3), (2, 2), (6, 6))
+    for i in range(2):
+        drawn = fig.axes[4 * i + 3].images[0].get_array()
+        assert ((drawn[..., 3] == 1) == pixels[i].numpy()).all()
+        colours = matplotlib.colormaps['magma']((want[i, 0] / want[:, 0][pixels].max()).numpy())
+        np.testing.assert_allclose(drawn[pixels[i]][:, :3], colours[pixels[i]][:, :3], atol=.01)
+        assert fig.axes[4 * i + 3].get_title().endswith(f'mean {float(want[i, 0][pixels[i]].mean()):.2g}')
+
+    mae, (v, p, pad, mask) = tiny_mae(1, loss='gaussian'), points(n_axes=1)
+    samples = reconstruct(mae, (v, p, pad), mask=mask)
+    for ax, s in zip(plot_reconstruction(mae, (v, p, pad), mask=mask).axes, samples):
+        h = s.hidden
+        assert s.spread[~h].isnan().all() and (s.spread[h] > 0).all()
+        bars = np.array(ax.collections[0].get_segments())
+        np.testing.assert_allclose(bars[:, 0, 1], (s.back - 2 * s.spread)[h, 0], rtol=1e-5)
+        np.testing.assert_allclose(bars[:, 1, 1], (s.back + 2 * s.spread)[h, 0], rtol=1e-5)
+    assert tiny_mae(size=(1, 2, 2)).scoring.kind == 'mse' and reconstruct(tiny_mae(size=(1, 2, 2)), torch.rand(1, 1, 4, 4))[0].spread is None
+    with pytest.raises(ValueError, match="mae: got one trained with loss='cosine', whose predictions are directions"):
+        plot_reconstruction(tiny_mae(size=(1, 2, 2), loss='cosine'), torch.rand(1, 1, 4, 4))
 
 
 # %% b5442e02
@@ -294,13 +428,48 @@ def test_series_on_a_grid_shows_every_step():
 
 
 # %% 092d0bc7
-def test_bands_are_panels():
+def test_bands_are_colours():
     mae, (v, p, pad, mask) = tiny_mae(), points()
     p[:, 1] = p[:, 1].round() % 2
-    fig = plot_reconstruction(mae, (v, p, pad), mask=mask, kind='series', axis_names=['time', 'band'])
-    assert [a.get_title(loc='right') for a in fig.axes[:2]] == ['band 0', 'band 1'] and len(fig.axes) == 6
-    drawn = sum(len(line.get_xdata()) for a in fig.axes for line in a.lines[:2])
-    assert drawn == (~pad).sum()
+    in_axes = plot_reconstruction(mae, (v, p, pad), mask=mask, kind='series', axis_names=['time', 'band'])
+    both = tiny_mae(2, chans=2)
+    q = torch.stack([p[:, 1] + 1, p[:, 0]], 1)                                            # the channel's number first, from 1
+    by_channel = plot_reconstruction(both, (v, q, pad), mask=mask, kind='series', axis_names=['band', 'time'])
+    for fig, names, model, places in ((in_axes, ['band 0', 'band 1'], mae, p), (by_channel, ['channel 0', 'channel 1'], both, q)):
+        assert [t.get_text() for t in fig.axes[0].get_legend().texts][3:] == names and len(fig.axes) == 3
+        for ax, s, x, band in zip(fig.axes, reconstruct(model, (v, places, pad), mask=mask), p[:, 0], p[:, 1]):
+            for b in (0, 1):
+                seen, hidden, back = ax.lines[3 * b:3 * b + 3]
+                assert len({line.get_color() for line in (seen, hidden, back)}) == 1 and hidden.get_markerfacecolor() == 'w' and back.get_marker() == 'x'
+                for line, which, y in ((seen, ~s.hidden, s.kept), (hidden, s.hidden, s.kept), (back, s.hidden, s.back)):
+                    here = which & (band[:len(s.hidden)] == b)
+                    np.testing.assert_allclose(line.get_xdata(), x[:len(here)][here]); np.testing.assert_allclose(line.get_ydata(), y[here, 0])
+        assert fig.axes[0].lines[0].get_color() != fig.axes[0].lines[3].get_color()
+
+
+# %% d5f6bdae
+def test_channel_tokens_on_a_grid():
+    torch.manual_seed(0)
+    mae, v = tiny_mae(2, size=(2, 1, 1), chans=2), torch.randn(1, 6, 2)
+    mask = torch.tensor([[False, True, False, True, False, False]])                       # of channel 0 the second token, of channel 1 the first
+    lines = plot_reconstruction(mae, v, mask=mask).axes[0].lines
+    for c, (line, want) in enumerate(zip(lines[1::3], (v[0, 2:4, 0], v[0, :2, 1]))):
+        np.testing.assert_allclose(line.get_ydata(), want)
+        np.testing.assert_allclose(line.get_xdata(), [[1.75, 2.25], [.75, 1.25]][c])
+
+
+# %% 428d82eb
+def test_channel_tokens_as_points():
+    mae = tiny_mae(3, chans=2)
+    g = torch.Generator().manual_seed(0)
+    v, places = torch.randn(2, 8, 1, generator=g), 5 * torch.rand(2, 2, 8, generator=g)
+    number = torch.tensor([1., 1, 2, 2, 1, 2, 1, 2]).expand(2, 1, 8)
+    fig = plot_reconstruction(mae, (v, torch.cat([number, places], 1)), axis_names=['band', 'y', 'x'], channel=1)
+    for i in range(2):
+        middles = np.array([q.vertices[:4].mean(0) for q in fig.axes[3 * i].collections[0].get_paths()])
+        np.testing.assert_allclose(middles, places[i, :, number[i, 0] == 2].flip(0).T, atol=1e-6)
+    assert fig.axes[3].get_xlabel() == 'position on x'
+    with pytest.raises(ValueError, match='takes two of 3 position axes, not the first'): plot_reconstruction(mae, (v, torch.cat([number, places], 1)), axes=(0, 1))
 
 
 # %% 39f2fdaa
@@ -320,6 +489,108 @@ def test_reconstruction_refuses():
         with pytest.raises(ValueError, match=match): plot_reconstruction(mae, (v, p, pad), **kw)
     for kw, match in [(dict(frame=1), 'frame: got 1; takes 0 to 0'), (dict(kind='points'), "kind: got 'points'")]:
         with pytest.raises(ValueError, match=match): plot_reconstruction(mae2, image, **kw)
+
+
+# %% 7183e1d8
+def block_output(encoder, attn, run):
+    "What a block's attention is called with, and what it returns, tokens of all rows one behind another."
+    caught = []
+    hook = attn.register_forward_hook(lambda module, args, out: caught.extend([args[0].flatten(0, -2), out.flatten(0, -2)]))
+    with torch.no_grad(): run()
+    hook.remove()
+    return caught
+
+def mixed(attn, x, weights, rows):
+    "Values of one row mixed by weights (heads, tokens), through the output projection."
+    v = attn.qkv(x).unflatten(-1, (3, attn.num_heads, -1))[rows, 2]
+    return attn.proj(torch.einsum('hn,nhd->hd', weights, v).flatten())
+
+def tiny_encoder(**kw):
+    torch.manual_seed(0)
+    return RoMAE(**dict(tubelet_size=(1, 1, 1), in_chans=1, num_classes=0, embed_dim=24, depth=2, num_heads=2) | kw).eval()   # two axes
+
+
+# %% 279a6c08
+def test_weights_are_those_of_the_kernel():
+    v, p, pad, _ = points()
+    ragged = [Ragged.from_padded(x, pad) for x in (v, p.transpose(1, 2))]
+    axis = dict(factor_axis=0, class_token=False)
+    grid = torch.stack([torch.arange(12) % 3, torch.arange(12) // 3]).float().expand(2, 2, 12)
+    vit = dict(img_size=32, patch_size=8, embed_dim=24, depth=2, num_heads=2, num_classes=0)
+    cases = [(tiny_encoder(), (v[:, :4], p[..., :4]), {}), (tiny_encoder(), (v, p, pad), {}), (tiny_encoder(), ragged, {}),
+             (tiny_encoder(class_token=False), (v, p, pad), {}),
+             (tiny_encoder(**axis), (torch.randn(2, 12, 1), grid), {}), (tiny_encoder(**axis), (torch.randn(2, 12, 1), grid), dict(axis=True)),
+             (tiny_encoder(pos_encoding='sincos'), (v, p, pad), {}),
+             (timm.create_model('vit_tiny_patch16_224', **vit).eval(), (torch.rand(2, 3, 32, 32),), {}),
+             (timm.create_model('vit_tiny_patch16_224', **vit, qk_norm=True, reg_tokens=2).eval(), (torch.rand(2, 3, 32, 32),), {})]
+    for encoder, batch, kw in cases:
+        for block in (0, -1):
+            attn = encoder.blocks[block].attn_axis if kw else encoder.blocks[block].attn
+            x, out = block_output(encoder, attn, lambda: encoder.forward_features(*batch))
+            for token in (None, 0, 3):
+                start = 0
+                for a in attention(encoder, batch, block, token, **kw):
+                    weights = torch.cat([a.front, a.weights], 1)
+                    torch.testing.assert_close(weights.sum(1), torch.ones(2))
+                    asking, n = 0 if a.token is None else encoder.num_prefix_tokens + a.token, weights.shape[1]
+                    with torch.no_grad(): got = mixed(attn, x, weights, slice(start, start + n))
+                    torch.testing.assert_close(got, out[start + asking], atol=1e-5, rtol=1e-4)
+                    start += n
+                assert start == len(x)
+
+
+# %% 83039969
+def test_factorized_attention_stays_in_its_group():
+    encoder = tiny_encoder(factor_axis=0, class_token=False)
+    batch = torch.randn(2, 12, 1), torch.stack([torch.arange(12) % 3, torch.arange(12) // 3]).float().expand(2, 2, 12)
+    for along, across in zip(attention(encoder, batch, token=4), attention(encoder, batch, token=4, axis=True)):
+        assert (along.weights[0] > 0).nonzero()[:, 0].tolist() == [1, 4, 7, 10] and along.seen == 4          # the same coordinate on axis 0
+        assert (across.weights[0] > 0).nonzero()[:, 0].tolist() == [3, 4, 5] and across.seen == 3            # the same on axis 1
+
+
+# %% c21f95c3
+def test_attention_changes_nothing():
+    mae, (v, p, pad, mask) = tiny_mae(), points()
+    mae.train()
+    state, modes = {k: t.clone() for k, t in mae.state_dict().items()}, [m.training for m in mae.modules()]
+    first, second = attention(mae, (v, p, pad)), attention(mae, (v, p, pad))
+    assert all(a.weights.equal(b.weights) for a, b in zip(first, second))                 # dropout is off
+    assert [m.training for m in mae.modules()] == modes and not any(m._forward_pre_hooks for m in mae.modules())
+    assert all(t.equal(state[k]) for k, t in mae.state_dict().items())
+    for args, kw, match in [((nn.Linear(2, 2), v), {}, 'model: got Linear; takes a RoMAE'), ((mae, (v, p, pad)), dict(block=1), 'block: got 1; takes -1 to 0'),
+                            ((mae, (v, p, pad)), dict(token=4), 'token: got 4 for a sample of 4 tokens; takes 0 to 3'),
+                            ((mae, (v, p, pad)), dict(axis=True), 'axis: got True for attention in one step'),
+                            ((mae, (v, p, pad)), dict(n=0), 'n: got 0')]:
+        with pytest.raises(ValueError, match=match): attention(*args, **kw)
+    with pytest.raises(ValueError, match=r'heads: got \(2,\); takes a tuple of numbers from 0 to 1'): plot_attention(mae, (v, p, pad), heads=(2,))
+
+
+# %% 84a6c186
+def test_attention_drawn():
+    magma = lambda x, top: matplotlib.colormaps['magma']((x / top).clamp(max=1).numpy())
+    mae, (v, p, pad, _) = tiny_mae(), points()
+    found = attention(mae, (v, p, pad), token=1)
+    fig = plot_attention(mae, (v, p, pad), token=1, heads=(0, 1))
+    top = torch.cat([a.relative.flatten() for a in found]).quantile(.99)
+    for i, a in enumerate(found):
+        for h in (0, 1):
+            squares, ring = fig.axes[3 * i + 1 + h].collections
+            np.testing.assert_allclose(squares.get_facecolor(), magma(a.relative[h], top), atol=.01)
+            np.testing.assert_allclose(ring.get_paths()[0].vertices[:4].mean(0), a.sample.positions.flip(0)[:, 1], atol=1e-6)
+
+    padded = dict(tubelet_size=(1, 3, 4), in_chans=3, dynamic_img_pad=True)
+    for enc, n in ((tiny_encoder(**padded, n_pos_dims=2), 1), (tiny_encoder(**padded, n_pos_dims=3, channel_tokens=True), 3)):
+        x = torch.rand(2, 3, 7, 10)
+        found = attention(enc, x)
+        maps = torch.stack([a.relative.mean(0).view(n, 3, 3).sum(0).repeat_interleave(3, 0).repeat_interleave(4, 1)[:7, :10] for a in found])
+        for i, ax in enumerate(plot_attention(enc, x).axes[1:4:2]):
+            np.testing.assert_allclose(ax.images[0].get_array()[..., :3], magma(maps[i], maps.flatten().quantile(.99))[..., :3], atol=.02)
+            assert ax.get_title().endswith(f'{float(found[i].front.mean()):.0%} to CLS')
+
+    mae, (v, p, pad, _) = tiny_mae(1), points(n_axes=1)
+    for i, a in enumerate(attention(mae, (v, p, pad))):
+        stems = np.array(plot_attention(mae, (v, p, pad)).axes[2 * i + 1].collections[0].get_segments())
+        np.testing.assert_allclose(stems[:, 1], torch.stack([a.sample.positions[0], a.relative.mean(0).double()], 1))
 
 
 # %% 757f1976
