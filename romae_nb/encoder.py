@@ -455,6 +455,7 @@ def make_blocks(
     rates = calculate_drop_path_rates(cfg.drop_path_rate, cfg.depth)
     return nn.ModuleList([Block(cfg, rate, device=device, dtype=dtype) for rate in rates])
 
+@torch.fx.wrap
 @register_notrace_function
 def _for_blocks(angles, x, head_dim):
     "The form of the angles that is fastest for `x`; FX must not look inside."
