@@ -14,6 +14,7 @@ from benchmarks import cases, gpu, measure, reference
 HERE = Path(__file__).resolve().parent
 TOKENS, FILLS = (256, 512, 1024, 2048, 4096, 8192, 16384), (.1, .2, .37, .5, .75, 1.)
 QUICK = dict(rows=4, longest=32)
+PATIENCE = 20      # seconds: what a step of the reference may take on the way along a curve
 
 
 def arguments():
@@ -21,7 +22,7 @@ def arguments():
     p.add_argument('--reference', default='', help='a checkout of the reference implementation; without one only ours and timm are measured')
     p.add_argument('--device', default='cpu', choices=['cpu', 'cuda'])
     p.add_argument('--threads', type=int, default=2, help='of torch, for all sides')
-    p.add_argument('--repeats', type=int, default=9, help='timed rounds of the table; half as many where a step takes over 20 s')
+    p.add_argument('--repeats', type=int, default=7, help='timed rounds of the table')
     p.add_argument('--only', nargs='*', help=f'cases: {", ".join(cases.CASES)}, curves')
     p.add_argument('--quick', action='store_true', help='small sizes, one round: whether it runs')
     p.add_argument('--out', default='', help='the JSON; by default results/MACHINE-DATE-COMMIT.json')
@@ -51,7 +52,8 @@ def table(args, ref, setting):
         torch.manual_seed(0)
         small = QUICK if args.quick and name not in ('images', 'timm') else dict(n=2, side=32) if args.quick else {}
         sides = case.make(ref, setting, **small)
-        got = measure.summary(measure.in_turn(sides, *((1, 1) if args.quick else (args.repeats, 2)), setting.device))
+        rounds = (1, 1) if args.quick else (args.repeats, 2) if case.at_least else (3, 1)       # fewer where nothing is asked
+        got = measure.summary(measure.in_turn(sides, *rounds, setting.device))
         out[name] = dict(title=case.title, against=case.against, at_least=case.at_least, aim=case.aim, sides=got)
         report(name, out[name])
     return out
@@ -59,34 +61,40 @@ def table(args, ref, setting):
 
 def report(name, row):
     ratios = ', '.join(f'{k} {s["seconds"] * 1e3:.1f} ms (x{s["ratio"]:.2f})' for k, s in row['sides'].items())
-    print(f'{name}: {ratios}; wanted x{row["at_least"]:.2f}, hoped for x{row["aim"]:.2f}', file=sys.stderr, flush=True)
+    asked = f'; wanted x{row["at_least"]:.2f}, hoped for x{row["aim"]:.2f}' if row['at_least'] else ''
+    print(f'{name}: {ratios}{asked}', file=sys.stderr, flush=True)
 
 
-def fits(ref, tokens):
-    "The reference keeps several N x N matrices a head: leave it out where they would not fit."
-    return ref is not None and 16 * 3 * 4 * tokens**2 < measure.free_memory()
+def fits(ref, tokens, last):
+    "Whether to measure the reference. It keeps several N x N matrices a head, which must fit, and its next step of twice the tokens takes four times as long."
+    return ref is not None and 16 * 3 * 4 * tokens**2 < measure.free_memory() and 4 * last < PATIENCE
 
 
 def curve(args, ref, setting, name, shapes, x):
-    "Time in turn, and peak memory in a process each, at every point."
-    points = []
+    "Time in turn, and peak memory in a process each, at every point. Long steps are measured once: what a first call costs is little beside them."
+    points, last = [], {}
     for value, shape, flags in zip(x, shapes, ([None, v] if name == 'tokens' else [v, 256] for v in x)):
-        with_ref = ref if fits(ref, shape['longest']) else None
-        sides = curve_sides(with_ref, setting, shape)
-        slow = shape['rows'] * shape['longest'] > 4096 and name == 'tokens'
-        rounds = (1, 1) if args.quick else (3, 1) if slow else (7, 2)
+        grows = last if name == 'tokens' else {}
+        sides = curve_sides(ref if fits(ref, shape['longest'], grows.get('reference', 0)) else None, setting, shape)
+        if 'reference' not in sides: grows['reference'] = PATIENCE
+        rounds = (1, 1) if args.quick else (1, 0) if max(grows.get(s, 0) for s in sides) > 1 else (3, 1)
         got = measure.summary(measure.in_turn(sides, *rounds, setting.device))
         for side in got: got[side]['peak'] = memory(args, side, shape, flags)
+        last = {**grows, **{side: s['seconds'] for side, s in got.items()}}
         points.append({name: value, 'sides': got})
-        print(f'{name} {value}:', {k: f'{s["seconds"] * 1e3:.0f} ms, {s["peak"] / 2**20:.0f} MiB' for k, s in got.items()}, file=sys.stderr, flush=True)
+        print(f'{name} {value}:', {k: f'{s["seconds"] * 1e3:.0f} ms, {megabytes(s["peak"])}' for k, s in got.items()}, file=sys.stderr, flush=True)
         del sides
     return points
+
+
+def megabytes(peak): return 'out of memory' if peak is None else f'{peak / 2**20:.0f} MiB'
 
 
 def memory(args, side, shape, flags):
     fill, tokens = flags
     extra = ['--fill', fill] if fill is not None else []
-    return measure.in_child('--memory', side, tokens, *extra, '--device', args.device, '--threads', args.threads, '--reference', args.reference)['peak']
+    got = measure.in_child('--memory', side, tokens, *extra, '--device', args.device, '--threads', args.threads, '--reference', args.reference)
+    return got and got['peak']
 
 
 def weigh(args, ref, setting):
@@ -115,7 +123,7 @@ def main():
 
 def write(args, result):
     name = re.sub(r'[^\w.]+', '_', result['machine']['device'] if args.device == 'cuda' else result['machine']['cpu']).strip('_').lower()
-    path = Path(args.out) if args.out else HERE/'results'/f'{name}-{result["date"]}-{result["commit"][:7]}.json'
+    path = Path(args.out) if args.out else HERE/'results'/f'{name}-{result["date"][:10]}-{result["commit"][:7]}.json'
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(result, indent=1) + '\n', encoding='utf-8')
     print(path)

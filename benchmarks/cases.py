@@ -1,5 +1,5 @@
 """What is timed: each case makes its data and models, and hands out one step a side."""
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from tempfile import TemporaryDirectory
 
 import timm
@@ -30,7 +30,7 @@ class Case:
     title:str                  # for people
     make:callable              # (reference or None, setting) -> {name: step}, `ours` first
     against:str='reference'    # the side whose time stands over ours
-    at_least:float|None=None   # ratio that must be reached
+    at_least:float|None=None   # ratio that must be reached; None: nothing is asked
     aim:float|None=None        # ratio that is hoped for
 
 
@@ -210,6 +210,34 @@ def train_on_images(reference, setting, n=16, side=224):
     return {k: train(m, setting.optimizer(m), loss, setting) for k, m in ready.items()}
 
 
+def packed(lengths, setting, ratio=.4):
+    "A pre-training step of ours on rows of these lengths."
+    g = torch.Generator().manual_seed(0)
+    values = Ragged.from_rows(list(torch.randn(sum(lengths), 2, generator=g).split(lengths)))
+    positions = values.like(100 * torch.rand(values.shape[0], 2, generator=g))
+    args = [x.to(setting.device) for x in (values, positions, random_mask(values, ratio, g))]
+    return pretrain_sides(None, setting, args, None, SERIES, False)['ours']
+
+
+def shallow(setting): return replace(setting, size=ENCODER_SIZES['romae_tiny_shallow'])
+
+
+def tiny_rows(_, setting, rows=10_000, longest=250):
+    "Very many rows of 3 tokens, and the same number of tokens in long rows."
+    return dict(ours=packed([3] * rows, shallow(setting)), long_rows=packed([longest] * max(3 * rows // longest, 1), shallow(setting)))
+
+
+def huge_row(_, setting, rows=256, longest=4096):
+    "One long row among rows of 3 tokens, and the long row alone."
+    return dict(ours=packed([3] * (rows // 2) + [longest] + [3] * (rows // 2), shallow(setting)), alone=packed([longest], shallow(setting)))
+
+
+def attention_dropout(_, setting, **kw):
+    "Attention dropout, which no kernel for packed rows knows, and the same model without."
+    args = series(device=setting.device, fill=.37, **kw).ours()
+    return {name: pretrain_sides(None, setting, args, None, SERIES | dict(attn_drop_rate=rate), False)['ours'] for name, rate in dict(ours=.1, without=0.).items()}
+
+
 def series_case(**kw): return lambda reference, setting, **small: pretrain_series(reference, setting, **kw | small)
 
 
@@ -221,4 +249,8 @@ CASES = {
     'classify_37': Case('classification, inference, 32 series, 37% real', classify_series, at_least=2.7, aim=3.2),
     'masks': Case('drawing masks for 256 x 256 tokens, lengths mixed', draw_masks, at_least=20., aim=40.),
     'timm': Case("training step on images, all tokens, against timm's rotary ViT", train_on_images, 'timm_rotary', at_least=1 / 1.1, aim=1.),
+    'dropout': Case('pre-training step, 37% real, attention dropout 0.1', attention_dropout, 'without'),
+    'one_row': Case('pre-training step, one row of 256 tokens', series_case(rows=1, fill=1.)),
+    'tiny_rows': Case('pre-training step, 10,000 rows of 3 tokens, romae_tiny_shallow', tiny_rows, 'long_rows'),
+    'huge_row': Case('pre-training step, one row of 4096 tokens among 256 of 3, romae_tiny_shallow', huge_row, 'alone'),
 }

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['ENCODER_SIZES', 'EncoderConfig', 'Dense', 'packed_attention', 'Packed', 'Queries', 'Grouped', 'Factorized',
            'layout_for', 'RmsNorm', 'Angles', 'Attention', 'DropPath', 'Block', 'make_blocks', 'run_blocks', 'Encoder',
-           'rope_angles_of']
+           'rope_angles_of', 'compile_for_lengths']
 
 # %% ../nbs/04_encoder.ipynb #c1d55143
 from dataclasses import dataclass, fields
@@ -128,8 +128,8 @@ def _plan(offsets_q, offsets_k):
 
 def _cut(x, runs, side):
     "The tokens of each run, as the kernel takes them: (rows, heads, tokens, head_dim)."
-    parts = x.split([r.rows * getattr(r, side) for r in runs])
-    return [p.unflatten(0, (r.rows, getattr(r, side))).transpose(1, 2) for p, r in zip(parts, runs)]
+    parts = x.transpose(0, 1).split([r.rows * getattr(r, side) for r in runs], 1)
+    return [p.unsqueeze(0) if r.rows == 1 else p.unflatten(1, (r.rows, getattr(r, side))).transpose(0, 1) for p, r in zip(parts, runs)]
 
 # %% ../nbs/04_encoder.ipynb #0c3af986
 @torch.library.custom_op('romae_nb::packed_attention', mutates_args=(), device_types='cpu')
@@ -240,6 +240,16 @@ class Queries:
         if isinstance(wanted, Tensor): return cls(wanted.flatten().nonzero().squeeze(1).view(wanted.shape[0], -1), Dense())
         index = wanted.data.nonzero().squeeze(1)
         return cls(index, Packed(Ragged(index, F.pad(wanted.data.cumsum(0), (1, 0))[wanted.offsets], wanted.max_len)))
+
+    @classmethod
+    def first(cls,
+        x:Tensor,             # tokens, (B, N, d) or packed (total, d)
+        layout:Dense|Packed,  # how they are laid out; rows without tokens have no first
+    ) -> 'Queries':
+        "The first token of every row, (B, 1, ...) or packed (B, ...): CLS, where a head reads nothing else."
+        if isinstance(layout, Dense): return cls(torch.arange(x.shape[0], device=x.device).unsqueeze(1) * x.shape[1], Dense(layout.keys))
+        offsets = layout.rows.offsets
+        return cls(offsets[:-1], Packed(Ragged(offsets[:-1], torch.arange(len(offsets), device=offsets.device), 1)))
 
     def pick(self,
         x:Tensor,  # of all tokens, (B, N, ...) or (total, ...)
@@ -517,3 +527,15 @@ def rope_angles_of(
 ) -> tuple[Tensor, Tensor]|None:  # cosine and sine, (..., N, K)
     "Angles for all blocks."
     return None if rope is None else rope(positions.transpose(-1, -2))
+
+# %% ../nbs/04_encoder.ipynb #b9a9ba9e
+def compile_for_lengths(
+    module:nn.Module,  # compiled in place: names of its parameters and modules stay
+    **kwargs,          # as for `torch.compile`; `dynamic` is True where not given
+):
+    "As `nn.Module.compile`, with one graph for all lengths, also where lengths depend on data."
+    nn.Module.compile(module, **dict(dynamic=True) | kwargs)
+    compiled = module._compiled_call_impl                  # where torch keeps it; copies and pickles of a module leave it out
+    def call(*args, **kw):
+        with torch._dynamo.config.patch(capture_dynamic_output_shape_ops=True): return compiled(*args, **kw)
+    module._compiled_call_impl = call

@@ -15,7 +15,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from .decoder import Decoder
-from .encoder import EncoderConfig, run_blocks
+from .encoder import EncoderConfig, compile_for_lengths, run_blocks
 from .losses import TokenLoss
 from .masking import Mask, make_mask
 from .romae import RoMAE, image_tokens
@@ -364,3 +364,11 @@ def decoder_grid(self:MaskedAutoencoder) -> tuple[int, int]:  # rows and columns
     "The grid of the nominal image size."
     size = self.encoder.img_size if isinstance(self.encoder, RoMAE) else self.encoder.patch_embed.img_size
     return tuple(-(-n // p) for n, p in zip(size, self.cut.size[1:]))
+
+# %% ../nbs/06_mae.ipynb #9b7804af
+@patch
+def compile(self:MaskedAutoencoder,
+    **kwargs,  # as for `torch.compile`: backend, mode, fullgraph, ...; `dynamic` is True where not given
+):
+    "Compile in place; names of parameters stay. New lengths and row counts make no new graph."
+    compile_for_lengths(self, **kwargs)

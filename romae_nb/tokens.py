@@ -63,7 +63,8 @@ def tokenize(
     if keep_padding:                                 # 0 * NaN is NaN: what padding holds must go before attention weighs it with 0
         tokens, positions = (x.masked_fill(pad_mask.unsqueeze(-1), 0) for x in (tokens, positions))
         return Tokens(tokens, positions, index, ~pad_mask)
-    return Tokens(*(Ragged.from_padded(x, pad_mask) for x in (tokens, positions, index)))
+    packed = Ragged.from_padded(torch.arange(pad_mask.numel(), device=tokens.device).view(pad_mask.shape), pad_mask)    # where tokens were, found once
+    return Tokens(*(packed.like(x.flatten(0, 1)[packed.data]) for x in (tokens, positions, index)))
 
 # %% ../nbs/03_tokens.ipynb #6e584e9f
 def prepend_at_origin(

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from math import prod
 import torch
 import torch.nn.functional as F
-from fastcore.basics import patch
+from fastcore.basics import patch, patch_to
 from torch import Tensor
 
 from .positions import channel_positions, grid_positions, too_coarse
@@ -198,15 +198,15 @@ def from_rows(cls:Ragged,
     return cls(torch.cat(list(rows)), _offsets(lengths), max(len(r) for r in rows))
 
 # %% ../nbs/02_tubelets.ipynb #f51a3e6f
-@patch(cls_method=True)
-def from_padded(cls:Ragged,
+@patch_to(Ragged, static_method=True)        # torch.compile cannot look into fastcore's class methods
+def from_padded(
     x:Tensor,         # (B, N, ...)
     pad_mask:Tensor,  # (B, N) bool, True = padding
 ) -> Ragged:          # real tokens only, in token order
     "Drop the padding of a rectangular batch. Raises ValueError for a mask of another shape or type."
     check_mask('pad_mask', pad_mask, x.shape[:2])
     real = ~pad_mask
-    return cls(x[real], _offsets(real.sum(1)), x.shape[1])
+    return Ragged(x[real], _offsets(real.sum(1)), x.shape[1])
 
 # %% ../nbs/02_tubelets.ipynb #937b70b7
 @patch

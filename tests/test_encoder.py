@@ -260,6 +260,37 @@ def test_compiled_agrees_without_recompiling(ragged):
     assert len(graphs) == first
 
 
+# %% b62ad92e
+@given(lengths_st, st.integers(0, 99))
+@settings(max_examples=20, deadline=None)
+def test_first_queries(lengths, seed):
+    enc, x, pos = ways_case(lengths, seed)
+    (padded, pad), places = x.to_padded(), pos.to_padded()[0]
+    firsts = lambda: enc(x, pos).data[x.offsets[:-1]]
+    want = out_and_grads(enc, firsts)
+    def run(x, places, layout): return run_blocks(enc.blocks, x, rope_angles_of(enc.rope, places), layout, queries=Queries.first(x, layout))[0]
+    for part in (lambda: run(x.data, pos.data, Packed(x)), lambda: run(padded, places, Dense(~pad[:, None, None])).squeeze(1)):
+        for a, b in zip(out_and_grads(enc, part), want): torch.testing.assert_close(a, b, atol=2e-4, rtol=1e-4)
+
+
+# %% 1b1935ae
+def test_compile_for_lengths_puts_its_setting_back():
+    class Real(torch.nn.Linear):
+        "A module whose output has as many rows as data say."
+        def forward(self, x, real): return super().forward(x[real]).square()
+
+    graphs, model = [], Real(3, 2)
+    names = list(model.state_dict())
+    def backend(graph, inputs): graphs.append(graph); return aot_eager(graph, inputs)
+    compile_for_lengths(model, backend=backend, fullgraph=True)
+    for n in (5, 8, 13):
+        assert not torch._dynamo.config.capture_dynamic_output_shape_ops
+        x, real = torch.randn(n, 3), torch.arange(n) % 3 > 0
+        torch.testing.assert_close(model(x, real), model.forward(x, real))
+        first = len(graphs) if n == 5 else first
+    assert first and len(graphs) == first and list(model.state_dict()) == names
+
+
 # %% 8116b7dc
 @given(lengths_st, st.integers(0, 99), st.booleans())
 @settings(max_examples=20, deadline=None)

@@ -4,7 +4,7 @@ from romae_nb.mae import *
 
 
 # %% 4d2946cf
-import math, pytest, timm, torch
+import math, os, pytest, timm, torch
 from dataclasses import replace
 from hypothesis import given, settings, strategies as st
 from romae_nb.masking import hidden_count
@@ -219,3 +219,45 @@ def test_mae_refuses():
     with pytest.raises(ValueError, match='mask: got rows of lengths'): mae(rv, rp, mask=Ragged.from_rows([r for r in rm.rows()[::-1]]))
     with pytest.raises(TypeError, match='encoder: got a Linear'): MaskedAutoencoder(torch.nn.Linear(2, 2))
     with pytest.raises(ValueError, match='encoder: got one with a head of 1000'): MaskedAutoencoder(timm.create_model('romae_tiny_shallow'))
+
+
+# %% 56e11365
+def compiled_batch(kind, lengths, seed):
+    v, p, pad = batch(lengths, seed)
+    if kind == 'dense': v, p, pad = torch.randn(len(lengths), lengths[0], 2), torch.rand(len(lengths), 2, lengths[0]), None
+    if kind == 'ragged': (v, p), pad = ragged(v, p, pad), None
+    return v, p, pad
+
+def step(mae, call, values, positions, pad_mask, mask):
+    "Loss and gradients."
+    mae.zero_grad()
+    loss = mae.loss(call(values, positions, pad_mask, mask=mask), values, mask=mask, pad_mask=pad_mask)
+    loss.backward()
+    return [loss.detach(), *(p.grad.clone() for p in mae.parameters() if p.grad is not None)]
+
+def compare_compiled(kind, backend, **kw):
+    "Compiled and eager steps on batches of several lengths; how many graphs there were after each."
+    mae, graphs, counts = small_mae().train(), [], []
+    names = list(mae.state_dict())
+    def counting(graph, inputs): graphs.append(graph); return torch._dynamo.lookup_backend(backend)(graph, inputs)
+    mae.compile(backend=counting, fullgraph=True, **kw)                               # fullgraph: a break is an error
+    for i, lengths in enumerate([(7, 4, 9), (12, 3, 5), (20, 1, 8, 6), (5, 5)]):
+        args = compiled_batch(kind, lengths, i)
+        mask = mae.draw_mask(*args, generator=gen(i))
+        for a, b in zip(step(mae, mae, *args, mask), step(mae, mae.forward, *args, mask), strict=True): torch.testing.assert_close(a, b, atol=2e-5, rtol=1e-4)
+        counts.append(len(graphs))
+    assert list(mae.state_dict()) == names
+    return counts
+
+
+# %% f177ee27
+@pytest.mark.parametrize('kind', ['dense', 'padded', 'ragged'])
+def test_compiled_agrees_without_recompiling(kind):
+    first, *later = compare_compiled(kind, 'aot_eager')
+    assert first and later == [first] * len(later)
+
+@pytest.mark.skipif('TEST_INDUCTOR' not in os.environ, reason='takes minutes; TEST_INDUCTOR=1 runs it')
+@pytest.mark.parametrize('kind', ['dense', 'ragged'])
+def test_inductor_agrees(kind):
+    first, *later = compare_compiled(kind, 'inductor')
+    assert first and later == [first] * len(later)
