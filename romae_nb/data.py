@@ -226,10 +226,13 @@ def _check_budget(part, max_tokens):
 # %% ../nbs/20_data.ipynb #006e08a0
 @patch
 def _plan(self:TokenDL, epoch=None):
-    given = self.__dict__.get('get_idxs')                        # of `get_preds`
+    given, epoch = self.__dict__.get('get_idxs'), self.epoch if epoch is None else epoch       # the first of `get_preds`
     lengths = None if self.max_tokens is None else np.asarray(self.dataset.lengths)
-    return epoch_batches(self.n, self.max_rows or (64 if self.max_tokens is None else None), self.shuffle, self.seed, self.epoch if epoch is None else epoch,
-                         self.drop_last, lengths, self.max_tokens, *((self.rank, self.world) if given is None or self.whole else (0, 1)), given and given(), self.whole)
+    return epoch_batches(self.n, self.max_rows or (64 if self.max_tokens is None else None), self.shuffle, self.seed, epoch,
+                         self.drop_last, lengths, self.max_tokens, *((self.rank, self.world) if given is None or self.whole else (0, 1)), given() if given else self._order(epoch), self.whole)
+
+@patch
+def _order(self:TokenDL, epoch): return None                  # a subclass may have one of its own
 
 @patch
 def batches(self:TokenDL,

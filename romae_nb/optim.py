@@ -153,12 +153,12 @@ def scaled_lr(
 
 # %% ../nbs/20_optim.ipynb #548704d8
 def cosine_schedule(
-    lrs,               # the highest rate, one or one per group
+    lrs,               # the highest rate, one for all groups or one per group
     warmup:float,      # share of the training that warms up, 0 to 1
     min_lr:float=0.,   # at the end
     start_lr:float=0., # at the beginning
 ) -> ParamScheduler:   # a callback
     "Warm up and fall off."
     if not 0 <= warmup < 1: raise ValueError(f'warmup: got {warmup} of the training; takes 0 up to, not including, 1')
-    lrs = np.atleast_1d(np.array(lrs, dtype=float))
-    return ParamScheduler({'lr': combine_scheds([warmup, 1 - warmup], [SchedLin(np.full_like(lrs, start_lr), lrs), SchedCos(lrs, np.full_like(lrs, min_lr))])})
+    lrs = float(lrs) if np.ndim(lrs) == 0 else np.array(lrs, dtype=float)        # one number is for all groups, however many
+    return ParamScheduler({'lr': combine_scheds([warmup, 1 - warmup], [SchedLin(start_lr + 0 * lrs, lrs), SchedCos(lrs, min_lr + 0 * lrs)])})
