@@ -360,20 +360,20 @@ def test_vits_of_timm():
         d = load_digits()
         return dataloaders(GridDataset(d.images[:n, None] / 16, d.target[:n]), splits=(range(n - valid), range(n - valid, n)), **dict(bs=20, device='cpu', path=tempfile.mkdtemp()) | kw)
 
-    dls, kw = digit_loaders(), dict(decoder_dim=16, decoder_heads=2, decoder_depth=1, verbose=False)
-    learn = quiet(pretrain_learner(dls, 'vit_tiny_patch16_224', encoder_kw=dict(TINY, class_token=False), loss_kw=dict(channel_weights=(2.,)), **kw))
+    data, kw = digit_loaders(), dict(decoder_dim=16, decoder_heads=2, decoder_depth=1, verbose=False)
+    learn = quiet(pretrain_learner(data, 'vit_tiny_patch16_224', encoder_kw=dict(TINY, class_token=False), loss_kw=dict(channel_weights=(2.,)), **kw))
     assert str(learn.geometry) == '1 channel, 2 position axes, tubelet (1, 1, 1), 8 x 8 pixels' and not learn.model.has_cls
     learn.fit(1, 1e-3); learn.show_results(); plt.close('all')
-    out, hidden = learn.reconstruct(dls.one_batch()[:1])
+    out, hidden = learn.reconstruct(data.one_batch()[:1])
     assert out.shape == hidden.shape == (20, 1, 8, 8) and hidden.float().mean() == .75
     body = state(learn.model.encoder)
     folder = learn.save_model(tempfile.mkdtemp())
     for source in (learn.model, learn.model.encoder, folder):
-        clf = quiet(finetune_learner(dls, source, verbose=False)); clf.fit_one_cycle(1, 1e-3)
+        clf = quiet(finetune_learner(data, source, verbose=False)); clf.fit_one_cycle(1, 1e-3)
         assert type(clf.model).__name__ == 'VisionTransformer' and clf.model.num_classes == 10
     assert all(v.equal(body[k]) for k, v in learn.model.encoder.state_dict().items())
     module = timm.create_model('test_vit', num_classes=0, in_chans=1, img_size=8, patch_size=2)
-    learn = quiet(pretrain_learner(dls, module, norm_targets=True, **kw)); learn.fit(1, 1e-3)
+    learn = quiet(pretrain_learner(data, module, norm_targets=True, **kw)); learn.fit(1, 1e-3)
     assert learn.model.encoder is module
     with pytest.raises(ValueError, match="model: got 'test_vit' for batches that are no images"): pretrain_learner(loaders(), 'test_vit')
 
@@ -397,21 +397,21 @@ def test_series_with_missing_numbers():
 
     for layout in ('ragged', 'padded'):
         torch.manual_seed(0)
-        dls = dataloaders(gaps(), splits=(range(90), range(90, 120)), bs=15, layout=layout, device='cpu', path=tempfile.mkdtemp(), scaling='fit')
-        learn = pretrainer(dls, mask_ratio=.5, loss_kw=dict(channel_weights=(1., .5)))
+        data = dataloaders(gaps(), splits=(range(90), range(90, 120)), bs=15, layout=layout, device='cpu', path=tempfile.mkdtemp(), scaling='fit')
+        learn = pretrainer(data, mask_ratio=.5, loss_kw=dict(channel_weights=(1., .5)))
         untrained, mean_loss = learn.validate()
         cbs = [Accumulate(2), JitterSeries(jitter=.01)] + ([DropTokens(.1)] if layout == 'ragged' else [])
         learn.fit_one_cycle(10, 5e-3, cbs=cbs)
         assert learn.recorder.values[-1][1] < min(.95 * untrained, 1.2 * mean_loss)
         learn.show_results(max_n=2); plt.close('all')
-        x, y = embeddings(learn.model, dls.valid)
+        x, y = embeddings(learn.model, data.valid)
         assert x.shape == (30, 24) and x.isfinite().all() and y.shape == (30,)
-        clf = quiet(finetune_learner(dls, learn.model, global_pool='avg', verbose=False))
+        clf = quiet(finetune_learner(data, learn.model, global_pool='avg', verbose=False))
         before = clf.validate()[0]
         clf.fit_one_cycle(10, 5e-3, cbs=[MixSamples(prob=.1), EraseBox(.1), *cbs[1:]])
         assert clf.validate()[0] < before and clf.get_preds()[0].shape == (30, 2)
         clf.show_results(); plt.close('all')
-        quiet_probe = quiet(probe_learner(dls, learn.model, 'sgd')); quiet_probe.fit_probe(1)
+        quiet_probe = quiet(probe_learner(data, learn.model, 'sgd')); quiet_probe.fit_probe(1)
 
 
 # %% 3d1f24b1
@@ -439,9 +439,9 @@ def test_seeds_of_their_own():
 
 # %% 6d47a595
 def test_scaling_is_saved_and_found():
-    dls = loaders(scaling='fit')
-    learn = pretrainer(dls); folder = learn.save_model(tempfile.mkdtemp())
-    assert Scaling.load(folder) == dls.train.scaling
+    data = loaders(scaling='fit')
+    learn = pretrainer(data); folder = learn.save_model(tempfile.mkdtemp())
+    assert Scaling.load(folder) == data.train.scaling
     with warnings.catch_warnings():
         warnings.simplefilter('error')
         finetune_learner(loaders(scaling=Scaling.load(folder)), folder, verbose=False)
