@@ -10,6 +10,7 @@ __all__ = ['CROPS', 'seeded', 'Boxes', 'draw_boxes', 'box_cells', 'extents', 'in
 
 # %% ../nbs/21_augment.ipynb #986f3cc5
 import inspect
+import itertools
 from dataclasses import dataclass
 import numpy as np
 import torch
@@ -24,9 +25,9 @@ from torch.nn import functional as F
 from torchvision import transforms as tv
 from torchvision.transforms.functional import to_pil_image
 
-from .data import TokenDL
+from .data import Parts, TokenDL, epoch_batches
 from .mae import MaskedAutoencoder
-from .tubelets import Ragged
+from .tubelets import Ragged, on_tokens
 
 # %% ../nbs/21_augment.ipynb #40ab751b
 def seeded(
@@ -245,19 +246,28 @@ def _per_sample(loss_func):
                     'such as CrossEntropyLossFlat(label_smoothing=.1), timm.loss.BinaryCrossEntropy or F.cross_entropy')
 
 # %% ../nbs/21_augment.ipynb #435883ac
-def _to_rows(values, positions, pad_mask=None):
-    "Values and positions as Ragged."
+def _to_rows(values, positions, pad_mask=None, value_mask=None):
+    "Values and positions as Ragged. Marks of missing numbers come as further columns of the values, and so go wherever these go."
+    if not isinstance(values, Ragged) and values.ndim != 3:
+        raise ValueError(f'batch: got values of shape {tuple(values.shape)} with positions; takes (B, N, C) with positions, or a grid without')
+    if value_mask is not None: values = on_tokens(lambda v, m: torch.cat([v, m.to(v.dtype)], -1), values, value_mask)
     if isinstance(values, Ragged): return values, positions
-    if values.ndim != 3: raise ValueError(f'batch: got values of shape {tuple(values.shape)} with positions; takes (B, N, C) with positions, or a grid without')
     if pad_mask is None: pad_mask = torch.zeros(values.shape[:2], dtype=torch.bool, device=values.device)
     return Ragged.from_padded(values, pad_mask), Ragged.from_padded(positions.transpose(1, 2), pad_mask)
 
-def _as_came(like, values, positions):
-    "Ragged where `like` is, else padded to the longest row: values, positions, pad_mask."
-    if isinstance(like, Ragged): return values, positions
-    values, positions = (Ragged(x.data, x.offsets, int(x.lengths.max())) for x in (values, positions))
-    (v, pad), (p, _) = values.to_padded(), positions.to_padded()
-    return v, p.transpose(1, 2), pad
+def _as_came(xb, values, positions):
+    "As the batch `xb` came: Ragged, or padded to the longest row; with marks where it has them."
+    p, pad_mask, marks = Parts(*xb), None, None
+    if not isinstance(p.values, Ragged):
+        values, positions = (Ragged(x.data, x.offsets, int(x.lengths.max())) for x in (values, positions))
+        (values, pad_mask), (positions, _) = values.to_padded(), positions.to_padded()
+        positions = positions.transpose(1, 2)
+    if p.value_mask is not None:
+        values, marks = (on_tokens(lambda x: x.chunk(2, -1)[i], values) for i in (0, 1))
+        marks = on_tokens(lambda x: x > 0, marks)
+    return Parts(values, positions, pad_mask, marks).inputs
+
+def _on_grid(xb): return Parts(*xb).positions is None and isinstance(xb[0], Tensor)
 
 class Augmentation(Callback):
     "What the callbacks of this page share: training batches only, a generator of their own, and its state."
@@ -315,11 +325,20 @@ class MixSamples(Augmentation):
         xb, yb = self.learn.xb, self.learn.yb
         if len(yb) != 1 or not isinstance(yb[0], Tensor): raise ValueError(f'batch: got {len(yb)} targets; MixSamples takes one, class numbers or yes and no per class')
         mix = draw_mix(len(yb[0]), self.rng, device=yb[0].device, **self.how)
-        if len(xb) == 1: x, share = mix_grids(xb[0], mix, self.rng, self.axes); self.learn.xb = (x,)
+        if _on_grid(xb): self.learn.xb, share = self._mix_grid(Parts(*xb), mix)
         else:
             *rows, share = mix_rows(*_to_rows(*xb), mix, self.rng, self.axes)
-            self.learn.xb = _as_came(xb[0], *rows)
+            self.learn.xb = _as_came(xb, *rows)
         self.learn.loss_func.mixed = mix.partner, share
+
+    def _mix_grid(self, p, mix):
+        "What is missing in either sample of a mixup is missing in the mixture."
+        x, channels = p.values, -1 if p.values.ndim == 3 else -3
+        if p.value_mask is not None: x = torch.cat([x, p.value_mask.to(x.dtype)], channels)
+        x, share = mix_grids(x, mix, self.rng, self.axes)
+        if p.value_mask is None: return (x,), share
+        x, marks = x.chunk(2, channels)
+        return Parts(x.masked_fill(marks > 0, 0), value_mask=marks > 0).inputs, share
 
 # %% ../nbs/21_augment.ipynb #5e1bcd7c
 class EraseBox(Augmentation):
@@ -337,21 +356,22 @@ class EraseBox(Augmentation):
         self.prob, self.area, self.fill, self.axes, self.seed = prob, area, fill, axes, seed
 
     def before_batch(self):
-        values, *rest = self.learn.xb
-        n = len(values)
+        values, n = self.learn.xb[0], len(self.learn.xb[0])
         share, hit = self.rng.uniform(*self.area, n), torch.as_tensor(self.rng.random(n) < self.prob, device=values.device)
-        self.learn.xb = self._cells(values, share, hit) if not rest else self._tokens(share, hit)
+        self.learn.xb = self._cells(Parts(*self.learn.xb), share, hit) if _on_grid(self.learn.xb) else self._tokens(share, hit)
 
-    def _cells(self, values, share, hit):
+    def _cells(self, p, share, hit):
+        values, marks = p.values, p.value_mask
         inside = cells_of(values, draw_boxes(share, len(_grid_axes(values)), self.axes, self.rng, values.device))
-        return values.masked_fill(inside & hit.view(-1, *[1] * (values.ndim - 1)), self.fill),
+        gone = inside & hit.view(-1, *[1] * (values.ndim - 1))
+        return p._replace(values=values.masked_fill(gone if marks is None else gone & ~marks, self.fill)).inputs
 
     def _tokens(self, share, hit):
         values, positions = _to_rows(*self.learn.xb)
         gone = in_boxes(draw_boxes(share, positions.shape[1], self.axes, self.rng, values.device), positions, *extents(positions))
         gone &= (hit & (_per_row(values, gone) < values.lengths))[values.row_ids]
         keep = values.like(~gone)
-        return _as_came(self.learn.xb[0], values.select(keep), positions.select(keep))
+        return _as_came(self.learn.xb, values.select(keep), positions.select(keep))
 
 # %% ../nbs/21_augment.ipynb #a2d6c361
 class JitterSeries(Augmentation):
@@ -371,17 +391,21 @@ class JitterSeries(Augmentation):
         self.jitter, self.gain, self.shift, self.stretch, self.axis, self.seed = jitter, gain, shift, stretch, axis, seed
 
     def before_batch(self):
-        xb = self.learn.xb
-        if len(xb) == 1 and isinstance(xb[0], Tensor) and xb[0].ndim == 3:
+        xb, marks = self.learn.xb, Parts(*self.learn.xb).value_mask
+        if _on_grid(xb) and xb[0].ndim == 3:
             if self.shift or self.stretch: raise ValueError('shift, stretch: got values without positions; takes batches with positions, a grid has its own')
             rows = Ragged(xb[0].flatten(0, 1), torch.arange(len(xb[0]) + 1, device=xb[0].device) * xb[0].shape[1], xb[0].shape[1])
-            self.learn.xb = self._values(rows).data.view_as(xb[0]),
-        elif len(xb) == 1: raise ValueError(f'batch: got values of shape {tuple(xb[0].shape)}; JitterSeries takes (B, T, C), or values with positions')
+            x = self._values(rows).data.view_as(xb[0])
+            self.learn.xb = x if marks is None else x.masked_fill(marks, 0), *xb[1:]
+        elif _on_grid(xb): raise ValueError(f'batch: got values of shape {tuple(xb[0].shape)}; JitterSeries takes (B, T, C), or values with positions')
         else:
             values, positions = _to_rows(*xb)
-            self.learn.xb = _as_came(xb[0], self._values(values), self._times(positions))
+            self.learn.xb = _as_came(xb, self._values(values, marks is not None), self._times(positions))
 
-    def _values(self, x):
+    def _values(self, x, marked=False):
+        if marked:                                                   # what is missing stays 0
+            x, marks = (x.like(part) for part in x.data.chunk(2, 1))
+            return x.like(torch.cat([self._values(x).data.masked_fill(marks.data > 0, 0), marks.data], 1))
         tensor = lambda a: torch.as_tensor(a, dtype=x.dtype, device=x.device)
         gain = tensor(self.rng.normal(1, self.gain, (len(x), x.shape[1])))[x.row_ids]
         return x.like(x.data * gain + tensor(self.rng.normal(0, self.jitter, tuple(x.shape))))
@@ -395,7 +419,7 @@ class JitterSeries(Augmentation):
         out[:, self.axis] = start[rows] + (out[:, self.axis] - start[rows]) * factor[rows] + shift[rows]
         return x.like(out)
 
-# %% ../nbs/21_augment.ipynb #40be260e
+# %% ../nbs/21_augment.ipynb #d2d9026c
 class RepeatedDL(TokenDL):
     "A `TokenDL` whose every batch holds each of its samples several times."
     def __init__(self, dataset, repeats:int=3, **kwargs):
@@ -407,8 +431,8 @@ class RepeatedDL(TokenDL):
         own = dict(repeats=self.repeats) if issubclass(cls or type(self), RepeatedDL) else {}
         return super().new(dataset, cls, **own | kwargs)
 
-    def get_idxs(self):
-        idxs = super().get_idxs()
+    def _order(self, epoch):
+        idxs = list(itertools.chain(*epoch_batches(self.n, self.bs, self.shuffle, self.seed, epoch)[0]))
         return [i for i in idxs[:-(-len(idxs) // self.repeats)] for _ in range(self.repeats)][:len(idxs)]
 
 def repeated(

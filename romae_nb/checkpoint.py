@@ -7,8 +7,8 @@ __all__ = ['GENERATORS', 'KEPT', 'END', 'pack', 'unpack', 'generator_state', 'se
            'set_random_states', 'load_optimizer', 'gradients', 'set_gradients', 'loader_state', 'set_loader',
            'named_callbacks', 'callback_state', 'set_callback', 'learner_state', 'set_learner', 'Position',
            'checkpoints', 'flush', 'write_part', 'read_part', 'stored_shapes', 'write_manifest', 'verify',
-           'this_process', 'together', 'from_first', 'ExactCheckpoints', 'fit_settings', 'derive_seed', 'Seeds',
-           'SeededSteps', 'SeededForward']
+           'this_process', 'together', 'from_first', 'ExactCheckpoints', 'fit_settings', 'Seeds', 'SeededSteps',
+           'SeededForward']
 
 # %% ../nbs/21_checkpoint.ipynb #237afa31
 import hashlib
@@ -43,6 +43,8 @@ from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+
+from .data import seed_of
 
 # %% ../nbs/21_checkpoint.ipynb #11c5dee3
 _TAG = '~'    # the key that says: this dict stands for something else
@@ -744,12 +746,6 @@ def after_train(self:ExactCheckpoints):
         raise ValueError(f'dls.train: got fewer batches than the {self._start.batch} of {self._start.name}; takes the same data')
 
 # %% ../nbs/21_checkpoint.ipynb #9cfdc926
-def derive_seed(
-    *parts,  # numbers or names; any other gives another seed
-) -> int:    # 63 bits
-    "A seed from several parts; neighbours give unrelated ones."
-    return random.Random('/'.join(map(str, parts))).getrandbits(63)
-
 @dataclass
 class Seeds:
     "A seed for every kind of random choice; those not given follow from `seed`."
@@ -763,7 +759,7 @@ class Seeds:
     def __post_init__(self):
         for name, n in vars(self).items():
             if not (isinstance(n, int) and not isinstance(n, bool) or n is None and name != 'seed'): raise TypeError(f'{name}: got {n!r}; takes an integer')
-            if n is None: setattr(self, name, derive_seed(self.seed, name))
+            if n is None: setattr(self, name, seed_of(self.seed, name))
 
     @contextmanager
     def initialising(self):
@@ -785,7 +781,7 @@ class SeededSteps(Callback):
 
     def before_batch(self):
         self._stream = _torch_states()
-        torch.manual_seed(derive_seed(self.seed, 'step', rank_distrib(), self.step))
+        torch.manual_seed(seed_of(self.seed, 'step', rank_distrib(), self.step))
 
     def after_batch(self):
         self.step += 1
@@ -803,7 +799,7 @@ class SeededForward(Callback):
         seed:int=0,  # of what layers draw
     ): self.seed, self.step = seed, 0
 
-    def before_batch(self): torch.manual_seed(derive_seed(self.seed, 'forward', rank_distrib(), self.step))
+    def before_batch(self): torch.manual_seed(seed_of(self.seed, 'forward', rank_distrib(), self.step))
     def after_batch(self): self.step += 1
     def state_dict(self): return dict(step=self.step)
     def load_state_dict(self, state): self.step = state['step']

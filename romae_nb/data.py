@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['NARROW', 'RaggedToDevice', 'seed_of', 'length_buckets', 'epoch_batches', 'seeded', 'TokenDL', 'peek', 'dataloaders',
-           'show_sample', 'batch_samples', 'LAYOUTS', 'GridDataset', 'IrregularDataset', 'Part', 'Parts',
-           'TokenDataset', 'batch_parts', 'collate', 'encode_labels', 'ItemDataset', 'StreamDataset', 'folder_dataset',
-           'make_shards', 'shard_dataset', 'timm_dataset', 'Scaling', 'fit_scaling', 'from_frame', 'from_ts',
-           'series_dataset']
+           'model_inputs', 'ModelInputs', 'show_sample', 'batch_samples', 'LAYOUTS', 'GridDataset', 'IrregularDataset',
+           'Part', 'Parts', 'TokenDataset', 'batch_parts', 'collate', 'encode_labels', 'ItemDataset', 'StreamDataset',
+           'folder_dataset', 'make_shards', 'shard_dataset', 'timm_dataset', 'Scaling', 'fit_scaling', 'from_frame',
+           'from_ts', 'series_dataset']
 
 # %% ../nbs/20_data.ipynb #a595196e
 import itertools, random
@@ -15,6 +15,7 @@ from contextlib import contextmanager
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
+from fastai.callback.core import Callback
 from fastai.data.core import DataLoaders, TfmdDL
 from fastai.torch_core import apply, default_device, to_detach
 from fastcore.basics import chunked, patch
@@ -129,15 +130,17 @@ def epoch_batches(
     rank:int=0,                # this process
     world:int=1,               # processes
     order=None,                # sample numbers in an order that is given; None takes all
+    whole:bool=False,          # deal out a single process's batches in turn, instead of cutting each step into parts
 ) -> tuple[list, list]:        # for each batch: sample numbers, and flags: True = seen elsewhere in this epoch
     "Which samples make up which batch: a pure function of what it is given."
     key = 'order', seed, epoch
     if max_tokens is None:
         order = order if order is not None else _permuted(n, *key).tolist() if shuffle else list(range(n))
+        if whole: return _in_turn(_share_rows(order, bs, drop_last, 0, 1)[0], rank, world)
         return _share_rows(order, bs, drop_last, rank, world)
     if shuffle and order is None: batches = _budget_batches(lengths, max_tokens, bs, key)
     else: batches = _greedy_batches(range(n) if order is None else order, lengths, max_tokens, bs)
-    return _share_batches(batches, drop_last, rank, world)
+    return _in_turn(batches, rank, world) if whole else _share_batches(batches, drop_last, rank, world)
 
 # %% ../nbs/20_data.ipynb #3084033c
 def _share_rows(order, bs, drop_last, rank, world):
@@ -150,6 +153,10 @@ def _share_rows(order, bs, drop_last, rank, world):
         mine.append(s[start:stop] or s[:1])
         flags.append([start == stop] * len(mine[-1]))
     return mine, flags
+
+def _in_turn(batches, rank, world):
+    "Batch `rank` of every `world` in a row; some processes may have one more than others."
+    return batches[rank::world], [[False] * len(b) for b in batches[rank::world]]
 
 def _share_batches(batches, drop_last, rank, world):
     "Batch `rank` of every `world` in a row; the last round is filled from the beginning."
@@ -190,7 +197,8 @@ class TokenDL(TfmdDL):
             dataset = Part(dataset.dataset, dataset.indices, layout or dataset.layout, scaling or dataset.scaling)
         if not (bs is None or isinstance(bs, int) and bs > 0): raise ValueError(f'bs: got {bs!r}; takes a number of samples, 1 or more')
         self.max_rows, self.max_tokens, self.seed = bs, max_tokens, seed
-        self.epoch, self.batch, self._skip, self.rank, self.world, self._todo = 0, 0, 0, 0, 1, None
+        self.epoch, self.batch, self._skip, self._todo = 0, 0, 0, None
+        self.rank, self.world, self.whole = 0, 1, False
         if max_tokens is not None: _check_budget(dataset, max_tokens)
         kwargs.setdefault('after_batch', [RaggedToDevice()])
         super().__init__(dataset, bs=bs or (64 if max_tokens is None else len(dataset)), shuffle=shuffle and dataset.indexed, num_workers=num_workers,
@@ -201,7 +209,7 @@ class TokenDL(TfmdDL):
         own = self.dataset
         if dataset is not None and not isinstance(dataset, Part): dataset = Part(dataset, layout=own.layout, scaling=own.scaling)
         res = super().new(dataset, cls, **dict(seed=self.seed, max_tokens=self.max_tokens, bs=self.max_rows) | kwargs)
-        return res.shard(self.rank, self.world)
+        return res.shard(self.rank, self.world, self.whole)
 
     def create_batch(self, b): return self.dataset.collate(b)
     def retain(self, res, b): return res
@@ -218,10 +226,13 @@ def _check_budget(part, max_tokens):
 # %% ../nbs/20_data.ipynb #006e08a0
 @patch
 def _plan(self:TokenDL, epoch=None):
-    given = self.__dict__.get('get_idxs')                        # of `get_preds`
+    given, epoch = self.__dict__.get('get_idxs'), self.epoch if epoch is None else epoch       # the first of `get_preds`
     lengths = None if self.max_tokens is None else np.asarray(self.dataset.lengths)
-    return epoch_batches(self.n, self.max_rows or (64 if self.max_tokens is None else None), self.shuffle, self.seed, self.epoch if epoch is None else epoch,
-                         self.drop_last, lengths, self.max_tokens, *((self.rank, self.world) if given is None else (0, 1)), given and given())
+    return epoch_batches(self.n, self.max_rows or (64 if self.max_tokens is None else None), self.shuffle, self.seed, epoch,
+                         self.drop_last, lengths, self.max_tokens, *((self.rank, self.world) if given is None or self.whole else (0, 1)), given() if given else self._order(epoch), self.whole)
+
+@patch
+def _order(self:TokenDL, epoch): return None                  # a subclass may have one of its own
 
 @patch
 def batches(self:TokenDL,
@@ -306,11 +317,12 @@ def set_epoch(self:TokenDL,
 def shard(self:TokenDL,
     rank:int,   # this process, from 0
     world:int,  # processes
+    whole:bool=False,  # take a single process's batches in turn; what `get_preds` asks for is shared out this way only
 ) -> TokenDL:   # itself
     "Take this process's share of every step, see `epoch_batches`. Raises ValueError for a stream, which timm shares out itself."
     if not 0 <= rank < world: raise ValueError(f'rank: got {rank} of {world}; takes 0 to {world - 1}')
     if world > 1 and not self.indexed: raise ValueError(f'world: got {world} for a stream; takes 1, its reader knows of processes itself')
-    self.rank, self.world = rank, world
+    self.rank, self.world, self.whole = rank, world, whole
     return self
 
 # %% ../nbs/20_data.ipynb #5ba4c323
@@ -379,6 +391,18 @@ def _check_alike(first, p):
         a, b = getattr(first, name), getattr(p, name)
         if a != b: raise ValueError(f'datasets: got {p.dataset} beside {first.dataset}, {name} {b} beside {a}; '
                                     'takes one kind, with the same vocab, marks and channels (give vocab=, marks= and channels= to each)')
+
+# %% ../nbs/20_data.ipynb #76c11c46
+def model_inputs(
+    inputs:tuple,  # of a batch: values[, positions[, pad_mask[, value_mask]]]
+) -> tuple:        # without the marks, and without None at the end
+    "What a model takes of a batch."
+    return Parts(*inputs)._replace(value_mask=None).inputs
+
+class ModelInputs(Callback):
+    "Hand a model what it takes, without the marks of missing numbers."
+    order = 20
+    def before_batch(self): self.learn.xb = model_inputs(self.learn.xb)
 
 # %% ../nbs/20_data.ipynb #87bc912c
 def show_sample(

@@ -20,9 +20,10 @@ from fastai.distributed import DistributedDL
 from fastai.learner import AvgLoss, AvgMetric, ValueMetric
 from fastai.metrics import AccumMetric
 from fastai.torch_core import get_model, num_distrib, rank_distrib, to_detach
-from fastcore.basics import chunked, noop, patch
+from fastcore.basics import noop, patch
 from torch.nn.parallel import DistributedDataParallel
 
+from .data import TokenDL, epoch_batches, seed_of
 from .stepping import Accumulate, Restoring, refuse_conflicts
 
 # %% ../nbs/22_distributed.ipynb #0187f236
@@ -36,24 +37,45 @@ class Share(DistributedDL):
     ):
         super().__init__(dl, rank, world_size)
         self.training, self.n, self.indexed = training, self.dl.n, self.dl.indexed
+        self.own, self._copies = self.indexed and isinstance(self.dl, TokenDL), None
+
+    @contextmanager
+    def _sharded(self):
+        "A `TokenDL` is this process's as long as this lasts."
+        kept = self.dl.rank, self.dl.world, self.dl.whole
+        self.dl.shard(self.rank, self.world_size, not self.training)
+        try: yield self.dl
+        finally: self.dl.shard(*kept)
+
+    def __iter__(self):
+        if self.own: return self._own_batches()
+        batches = super().__iter__()
+        return batches if self.indexed or not self.training else together(batches)
+
+    def _own_batches(self):
+        with self._sharded() as dl:
+            self._copies = [any(f) for f in dl._plan()[1]] if self.training else None
+            yield from dl
 
     def get_idxs(self):
         idxs = self.dl.get_idxs()
         if not self.indexed: return idxs
         idxs = _from_first(list(idxs)) if self.training and dist.is_initialized() else list(idxs)
-        self.n = len(idxs)
-        if not self.training: parts = list(chunked(idxs, self.bs))[self.rank::self.world_size]
-        else: parts = [b[self.rank::self.world_size] or b[:1] for b in chunked(idxs, self.bs * self.world_size, self.drop_last)]
+        parts, self._copies = self._cut(idxs)
         return [i for part in parts for i in part]
+
+    def _cut(self, idxs):
+        parts, flags = epoch_batches(len(idxs), self.bs, drop_last=self.training and self.drop_last, rank=self.rank, world=self.world_size,
+                                     order=idxs, whole=not self.training)
+        return parts, [any(f) for f in flags]
 
     def __len__(self):
         if not self.indexed: return len(self.dl)
-        if not self.training: return len(range(self.rank, -(-self.n // self.bs), self.world_size))
-        whole = self.bs * self.world_size
-        return self.n // whole if self.drop_last else -(-self.n // whole)
+        if not self.own: return len(self._cut(range(self.n))[0])
+        with self._sharded() as dl: return len(dl)
 
     def batch_number(self, i): return i if self.training else self.rank + i * self.world_size
-    def is_copy(self, i): return self.training and i * self.bs * self.world_size + self.rank >= self.n
+    def is_copy(self, i): return self._copies is not None and self._copies[i]
     def to_detach(self, b, cpu=True, gather=True): return (self.dl.to_detach if hasattr(self.dl, 'to_detach') else to_detach)(b, cpu, False)
 
 def _from_first(x):
@@ -75,11 +97,6 @@ def together(
         dist.all_reduce(more, dist.ReduceOp.MIN)
         if not more: return
         yield batch
-
-@patch
-def __iter__(self:Share):
-    batches = super(Share, self).__iter__()
-    return batches if self.indexed or not self.training else together(batches)
 
 # %% ../nbs/22_distributed.ipynb #ad0d523d
 def _everyones(x):
@@ -196,5 +213,5 @@ def start_processes() -> torch.device:  # that of this process
 def _seed_by_rank():
     "The first process goes on with the numbers that it has."
     if not rank_distrib(): return
-    seed = random.Random(f'{torch.initial_seed()}/{rank_distrib()}').getrandbits(32)
+    seed = seed_of(torch.initial_seed(), rank_distrib()) % 2**32
     torch.manual_seed(seed); np.random.seed(seed); random.seed(seed)

@@ -4,11 +4,13 @@
 
 # %% auto #0
 __all__ = ['TASKS', 'METRICS', 'Geometry', 'patch_size', 'batch_geometry', 'TokenLearner', 'PretrainLearner', 'pretrain_learner',
-           'copy_encoder', 'YesNoLoss', 'task_loss', 'finetune_learner']
+           'YesNoLoss', 'task_loss', 'finetune_learner', 'ProbeLearner', 'probe_learner']
 
 # %% ../nbs/23_learner.ipynb #3778b264
 import difflib
 import inspect
+import warnings
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -23,16 +25,25 @@ from fastai.torch_core import get_model
 from fastcore.basics import patch
 from fastcore.foundation import L
 from timm.loss import BinaryCrossEntropy
+from timm.models import is_model_in_modules
+from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from .callbacks import CheckFirstBatch, MaskedLoss, MaskedPretraining, mask_seed
-from .data import peek
-from .hub import load, romae_args
+from .callbacks import CheckFirstBatch, MaskedLoss, MaskedPretraining
+from .checkpoint import Seeds
+from .data import ModelInputs, Parts, TokenDL, peek, seed_of
+from .hub import load, save, to_timm
 from .mae import MaskedAutoencoder
 from .optim import SPLITTERS, cosine_schedule, layer_rates, scaled_lr, sparing
+from .probes import ProbeLearner, probe_learner
 from .romae import RoMAE
+from .scaling import FILE, Scaling
 from .stepping import Accumulate, Restoring, refuse_conflicts
-from .tubelets import Ragged, grid_size, unpatchify
+from .tubelets import Ragged
+from .vit import vit_tubelets
+
+# %% ../nbs/23_learner.ipynb #68e23589
+_all_ = ['ProbeLearner', 'probe_learner']
 
 # %% ../nbs/23_learner.ipynb #d042d46c
 @dataclass
@@ -42,6 +53,7 @@ class Geometry:
     n_pos_dims:int                     # position axes, D
     tubelet_size:tuple[int, int, int]  # steps, rows and columns per token
     img_size:tuple[int, int]|None=None # height and width of images and videos
+    on_grid:bool=False                 # whether positions are the grid's own
 
     def __str__(self):
         plural = lambda n, what, more: f'{n} {what if n == 1 else more}'
@@ -51,7 +63,7 @@ class Geometry:
 
     def as_kw(self):
         "Keywords for `timm.create_model`."
-        return {k: v for k, v in asdict(self).items() if v is not None}
+        return {k: v for k, v in asdict(self).items() if v is not None and k != 'on_grid'}
 
 # %% ../nbs/23_learner.ipynb #8bea3e92
 def patch_size(
@@ -65,26 +77,26 @@ def patch_size(
 def batch_geometry(
     values:Tensor|Ragged,               # of one batch: Ragged (total, P), (B, T, C), (B, C, H, W) or (B, T, C, H, W)
     positions:Tensor|Ragged|None=None,  # Ragged (total, D) or (B, D, N)
-    *rest,                              # pad_mask; it tells nothing of the shape
+    *rest,                              # pad_mask and value_mask; they tell nothing of the shape
 ) -> Geometry:                          # see the table
     "Channels, axes and tubelet of a batch. Raises ValueError for another rank."
     axes = None if positions is None else positions.shape[1]
     if isinstance(values, Ragged): return Geometry(values.shape[1], axes, (1, 1, 1))
-    if values.ndim == 3: return Geometry(values.shape[2], axes or 1, (1, 1, 1))
+    if values.ndim == 3: return Geometry(values.shape[2], axes or 1, (1, 1, 1), None, axes is None)
     if values.ndim not in (4, 5):
         raise ValueError(f'batch: got values of shape {tuple(values.shape)}; takes Ragged, (B, T, C), (B, C, H, W) or (B, T, C, H, W)')
     *_, c, h, w = values.shape
     p, t = patch_size(h, w), 2 if values.ndim == 5 and values.shape[1] % 2 == 0 else 1
-    return Geometry(c, axes or values.ndim - 2, (t, p, p), (h, w))
+    return Geometry(c, axes or values.ndim - 2, (t, p, p), (h, w), axes is None)
 
 # %% ../nbs/23_learner.ipynb #4be33e77
 def _first_batch(dls):
     "Inputs and targets of a batch. Raises ValueError for loaders that give no tuple."
     batch = peek(dls.train)
     n_inp = getattr(dls, 'n_inp', 1)
-    if not isinstance(batch, (tuple, list)) or not 1 <= n_inp <= min(3, len(batch)):
+    if not isinstance(batch, (tuple, list)) or not 1 <= n_inp <= min(4, len(batch)):
         raise ValueError(f'dls: got batches of type {type(batch).__name__} with n_inp={n_inp}; '
-                         'takes tuples (values[, positions[, pad_mask]][, label])')
+                         'takes tuples (values[, positions[, pad_mask[, value_mask]]][, label])')
     if n_inp == 1 and isinstance(batch[0], Ragged):
         raise ValueError('dls: got Ragged values without positions; takes (values, positions[, label]), n_inp=2')
     return batch[:n_inp], batch[n_inp:]
@@ -164,6 +176,23 @@ def _n_batches(self:TokenLearner):
     many = getattr(self, 'many_processes', None)
     return len(self.dls.train) if many is None else many.n_batches(self.dls.train)
 
+# %% ../nbs/23_learner.ipynb #6757deab
+@patch
+def save_model(self:TokenLearner,
+    folder:str|Path,  # made if it is not there
+    notes:str='',     # for the model card: data, training, results; Markdown
+) -> Path:            # the folder, for `romae_nb.hub.load`, these Learners, and of a classifier also for timm ('local-dir:...')
+    "Write the model, and the scaling of its data where there is one."
+    scaling = getattr(self.dls.train, 'scaling', None)
+    if scaling is not None: scaling.save(folder)
+    return save(get_model(self.model), folder, notes)
+
+def _check_scaling(model, dls):
+    "Warn where a folder's model saw data of another scaling."
+    if not isinstance(model, (str, Path)) or not (Path(model)/FILE).is_file(): return
+    if Scaling.load(model) != getattr(dls.train, 'scaling', None):
+        warnings.warn(f'dls: scaled otherwise than the data of the model in {model}; takes dataloaders(..., scaling=Scaling.load({str(model)!r}))')
+
 # %% ../nbs/23_learner.ipynb #34191c2a
 class PretrainLearner(TokenLearner):
     "A Learner of a `MaskedAutoencoder`; `show_results` draws reconstructions."
@@ -171,24 +200,20 @@ class PretrainLearner(TokenLearner):
 
     @torch.no_grad()
     def reconstruct(self,
-        batch:tuple,  # inputs, as a loader gives them: values[, positions[, pad_mask]]
+        batch:tuple,  # inputs, as a loader gives them: values[, positions[, pad_mask[, value_mask]]]
         seed:int=0,   # of the mask
     ) -> tuple:       # reconstructions and hidden (bool), both in the form of `values`, hidden without its channels where irregular
         "Hide tokens of a batch and predict them."
-        values, positions, pad_mask = (*batch, None, None)[:3]
+        values, positions, pad_mask, *_ = Parts(*batch)
         model = get_model(self.model)
         training = model.training
-        g = torch.Generator(values.device).manual_seed(mask_seed(seed, 'show'))
+        g = torch.Generator(values.device).manual_seed(seed_of(seed, 'show'))
         mask = model.draw_mask(values, positions, pad_mask, generator=g)
         try: pred = model.eval()(values, positions, pad_mask, mask)
         finally: model.train(training)
         out = model.reconstruct(values, pred, mask, pad_mask)
         if positions is not None: return out, mask
-        return self._as_values(out, values), self._as_values(mask.unsqueeze(-1).expand_as(out), values)
-
-    def _as_values(self, tokens, values):
-        encoder = get_model(self.model).encoder
-        return unpatchify(tokens, encoder.tubelet_size, grid_size(values, encoder.tubelet_size), encoder.in_chans).reshape(values.shape)
+        return model.to_values(out, values), model.to_values(mask.unsqueeze(-1).expand_as(out), values)
 
     def show_results(self, ds_idx=1, dl=None, max_n=3, seed=0, **kwargs):
         dl = self.dls[ds_idx] if dl is None else dl
@@ -199,75 +224,78 @@ class PretrainLearner(TokenLearner):
 
 # %% ../nbs/23_learner.ipynb #6a0304ba
 def pretrain_learner(
-    dls,                     # fastai DataLoaders of (values[, positions[, pad_mask]][, label]); labels are left alone
-    model='romae_tiny',      # name of a RoMAE, a `MaskedAutoencoder`, or a folder that `save` wrote
+    dls,                     # fastai DataLoaders of (values[, positions[, pad_mask[, value_mask]]][, label]); labels are left alone
+    model='romae_tiny',      # name of a RoMAE or of a ViT of timm; such an encoder, made with num_classes=0; a `MaskedAutoencoder`; or a folder that `save` wrote
     mask_ratio:float|None=None,  # fraction of each sample's tokens to hide; None takes 0.75, or what a given model has
-    encoder_kw:dict|None=None,   # for the encoder of a name, over what the data says: depth, tubelet_size, drop_path_rate, ...
+    encoder_kw:dict|None=None,   # for the encoder of a name, over what the data says: depth, tubelet_size, channel_tokens, drop_path_rate, ...
     seed:int=0,              # of the masks
+    seeds:Seeds|None=None,   # of weights, masks, dropout and order, each for itself; `seed` then counts no more
     baseline:bool=True,      # record the loss of predicting the mean beside the model's
     opt_func=partial(Adam, sqr_mom=.95),  # AdamW with MAE's second moment; or any of timm's by name: 'adamw', 'lamb', 'lars', ...
     opt_kw:dict|None=None,   # for timm's: betas, momentum, eps, ...
     wd:float=.05,            # MAE's; norms, biases and tokens are spared
     cbs=None,                # further callbacks
     verbose:bool=True,       # print what was read off the data
-    **kwargs                 # for `MaskedAutoencoder` (decoder_dim, decoder_depth, norm_targets, ...) and `Learner` (lr, path, moms, ...)
+    **kwargs                 # for `MaskedAutoencoder` (decoder_depth, mask_fn, loss, loss_kw, norm_targets, ...) and `Learner` (lr, path, moms, ...)
 ) -> PretrainLearner:        # ready for lr_find, fit_one_cycle, fit_flat_cos
     "A Learner for masked pre-training, its model fitted to the data."
     model_kw, learner_kw = _sort_kw(kwargs, MaskedAutoencoder)
     inputs, _ = _first_batch(dls)
     geometry = batch_geometry(*inputs)
-    name, mae = _pretrain_model(model, geometry, mask_ratio, encoder_kw, model_kw)
+    _check_scaling(model, dls)
+    with _seeded(seeds, dls) as more: name, mae = _pretrain_model(model, geometry, mask_ratio, encoder_kw, model_kw)
     learner_kw = dict(loss_func=MaskedLoss(mae), opt_func=sparing(opt_func, mae, **opt_kw or {}), wd=wd) | learner_kw
-    learn = PretrainLearner(dls, mae, cbs=L(MaskedPretraining(seed, baseline)) + L(cbs), **learner_kw)
-    learn.geometry = _geometry_of(mae.encoder, geometry)
+    learn = PretrainLearner(dls, mae, cbs=L(MaskedPretraining(seeds.masks if seeds else seed, baseline)) + L(more) + L(cbs), **learner_kw)
+    learn.geometry = _geometry_of(mae.cut, geometry)
     if verbose: print(_summary(name, learn.geometry, mae))
     return learn
 
 # %% ../nbs/23_learner.ipynb #49cc9cc6
 def _pretrain_model(model, geometry, mask_ratio, encoder_kw, model_kw):
     "Name and model, made, loaded or taken as it is."
-    given = ([] if encoder_kw is None else ['encoder_kw']) + list(model_kw)
+    ratio = .75 if mask_ratio is None else mask_ratio
     if isinstance(model, (str, Path)) and not Path(model).is_dir():
         _check_name(str(model))
-        data = _data_kw(str(model), geometry)
-        return model, MaskedAutoencoder(model, data | (encoder_kw or {}), .75 if mask_ratio is None else mask_ratio, **model_kw)
-    if given: raise TypeError(f'{given[0]}: got a keyword beside a model that exists; takes it with a name only')
+        return model, MaskedAutoencoder(model, _data_kw(str(model), geometry, encoder_kw or {}), ratio, **model_kw)
+    if encoder_kw is not None: raise TypeError('encoder_kw: got a keyword beside a model that exists; takes it with a name only')
+    if isinstance(model, (RoMAE, VisionTransformer)):
+        mae = MaskedAutoencoder(model, None, ratio, **model_kw)
+        _check_fit(mae.cut, geometry)
+        return type(model).__name__, mae
+    if model_kw: raise TypeError(f'{next(iter(model_kw))}: got a keyword beside a model that exists; takes it with a name or an encoder')
     mae = model if isinstance(model, nn.Module) else load(model)
     if not isinstance(mae, MaskedAutoencoder):
-        raise TypeError(f'model: got a {type(mae).__name__}; takes a MaskedAutoencoder, its folder, or a name')
-    _check_fit(mae.encoder, geometry)
+        raise TypeError(f'model: got a {type(mae).__name__}; takes a MaskedAutoencoder, its folder, an encoder, or a name')
+    _check_fit(mae.cut, geometry)
     if mask_ratio is not None: mae.mask_ratio = mask_ratio
     return type(mae).__name__, mae
 
-def _data_kw(name, geometry):
-    "What a model of that name is told of the data: all of it, or what any timm model takes."
-    return geometry.as_kw() if name.startswith('romae') else dict(in_chans=geometry.in_chans)
+def _data_kw(name, geometry, given):
+    "Keywords for a model of that name: what it is told of the data, and over that what is given."
+    if name.startswith('romae'):
+        axis = bool(given.get('channel_tokens')) and geometry.on_grid    # one more axis, the channel's; positions of a batch have it already
+        return geometry.as_kw() | dict(n_pos_dims=geometry.n_pos_dims + axis) | given
+    if geometry.img_size is None: raise ValueError(f'model: got {name!r} for batches that are no images; takes a RoMAE ({", ".join(timm.list_models("romae*"))})')
+    size = dict(img_size=geometry.img_size, patch_size=geometry.tubelet_size[1]) if is_model_in_modules(name, ['vision_transformer']) and not given.get('pretrained') else {}
+    return size | dict(in_chans=geometry.in_chans) | given
 
-def _geometry_of(encoder, read): return Geometry(encoder.in_chans, encoder.n_pos_dims, tuple(encoder.tubelet_size), read.img_size)
+def _geometry_of(cut, read): return Geometry(cut.channels, cut.n_pos_dims, tuple(cut.size), read.img_size, read.on_grid)
 
-def _check_fit(encoder, geometry):
-    mine, data = (encoder.in_chans, encoder.n_pos_dims), (geometry.in_chans, geometry.n_pos_dims)
-    if mine[0] != data[0] or (geometry.img_size is None and mine[1] != data[1]):
+def _check_fit(cut, geometry):
+    mine, data = (cut.channels, cut.n_pos_dims), (geometry.in_chans, geometry.n_pos_dims)
+    if cut.per_channel and not geometry.on_grid: mine = 1, cut.n_pos_dims                # a token is one observation
+    if mine[0] != data[0] or (not geometry.on_grid and mine[1] != data[1]):
         raise ValueError(f'model: got one for (in_chans, n_pos_dims) = {mine}; takes {data}, as the batches of dls have')
 
-def _summary(name, geometry, model): return f'{name}: {geometry}; {sum(p.numel() for p in model.parameters()):,} parameters'
+@contextmanager
+def _seeded(seeds, dls):
+    "Weights made inside come from their seed; what comes out are the callbacks for the rest."
+    if seeds is None: yield []; return
+    if not isinstance(seeds, Seeds): raise TypeError(f'seeds: got a {type(seeds).__name__}; takes Seeds(...)')
+    if isinstance(dls.train, TokenDL): dls.train.seed = seeds.shuffle
+    with seeds.initialising(): yield seeds.callbacks()
 
-# %% ../nbs/23_learner.ipynb #05518019
-def copy_encoder(
-    encoder:RoMAE,    # pre-trained
-    num_classes:int,  # of the fresh head
-    **kwargs          # other keywords of `RoMAE`: rates, global_pool; shapes must stay
-) -> RoMAE:           # of its own
-    "A RoMAE with the weights of `encoder` and a fresh head. Raises ValueError where a keyword changes shapes."
-    args = romae_args(encoder) | dict(num_classes=num_classes, weight_init='trunc_normal')
-    if encoder.global_pool == '': args['global_pool'] = None
-    model = timm.create_model(getattr(encoder, 'pretrained_cfg', {}).get('architecture', 'romae_tiny'), **args | kwargs)
-    own, weights = ({k: v for k, v in m.state_dict().items() if not k.startswith(('head.', 'fc_norm.'))} for m in (model, encoder))
-    if wrong := set(own) ^ set(weights) | {k for k in set(own) & set(weights) if own[k].shape != weights[k].shape}:
-        raise ValueError(f'{", ".join(kwargs)}: got values for which {sorted(wrong)[0]} has another shape; '
-                         'takes what leaves the encoder as it was')
-    model.load_state_dict(weights, strict=False)
-    return model
+def _summary(name, geometry, model): return f'{name}: {geometry}; {sum(p.numel() for p in model.parameters()):,} parameters'
 
 # %% ../nbs/23_learner.ipynb #8e0977dd
 class YesNoLoss(BinaryCrossEntropy):
@@ -303,8 +331,8 @@ def task_loss(
 
 # %% ../nbs/23_learner.ipynb #42f35cf9
 def finetune_learner(
-    dls,                       # fastai DataLoaders of (values[, positions[, pad_mask]], label)
-    model='romae_tiny',        # `MaskedAutoencoder` or folder: a copy of the encoder; name of any timm model: from scratch; other modules: as they are
+    dls,                       # fastai DataLoaders of (values[, positions[, pad_mask[, value_mask]]], label)
+    model='romae_tiny',        # `MaskedAutoencoder`, encoder or folder: a copy of the encoder; name of any timm model: from scratch; other modules: as they are
     num_classes:int|None=None, # of the head; None takes what dls say (dls.c), or the width of the labels
     task:str='classification', # or 'multilabel' or 'regression'
     loss:str|None=None,        # 'ce' or 'bce' for classification; None takes the task's
@@ -313,21 +341,24 @@ def finetune_learner(
     opt_func=Adam,             # fastai's AdamW; or any of timm's by name: 'adamw', 'lamb', 'lars', ...
     opt_kw:dict|None=None,     # for timm's: betas, momentum, eps, ...
     wd:float=.05,              # as in pre-training; norms, biases and tokens are spared
+    seeds:Seeds|None=None,     # of the head's weights, dropout, order and mixing, each for itself
     metrics=None,              # on the validation part; None takes the task's
     cbs=None,                  # further callbacks
     verbose:bool=True,         # print what was read off the data
     **kwargs                   # for `RoMAE` (drop_path_rate, depth, ...; pretrained for a timm name) and `Learner` (lr, path, splitter, loss_func, ...)
 ) -> TokenLearner:             # ready for lr_find, fit_one_cycle, fit_cosine, fine_tune, freeze, rates by slice or layer
     "A Learner for classification or regression."
-    model_kw, learner_kw = _sort_kw(kwargs, RoMAE, 'pretrained')
+    model_kw, learner_kw = _sort_kw(kwargs, RoMAE, 'pretrained', 'patch_size')
     loss_func, (inputs, targets) = task_loss(task, loss, label_smoothing), _first_batch(dls)
     n, geometry = _outputs(task, dls, targets, num_classes), batch_geometry(*inputs)
     if groups not in SPLITTERS: raise ValueError(f'groups: got {groups!r}; takes {" or ".join(map(repr, SPLITTERS))}')
-    name, model = _finetune_model(model, geometry, n, model_kw)
+    _check_scaling(model, dls)
+    with _seeded(seeds, dls) as more: name, model = _finetune_model(model, geometry, n, model_kw)
     learner_kw = dict(loss_func=loss_func, opt_func=sparing(opt_func, model, **opt_kw or {}), wd=wd, splitter=SPLITTERS[groups]) | learner_kw
     check = CheckFirstBatch(n if task == 'classification' else None)
-    learn = TokenLearner(dls, model, metrics=METRICS[task] if metrics is None else metrics, cbs=L(check) + L(cbs), **learner_kw)
-    if isinstance(model, RoMAE): geometry = _geometry_of(model, geometry)
+    learn = TokenLearner(dls, model, metrics=METRICS[task] if metrics is None else metrics, cbs=L(check, ModelInputs()) + L(more) + L(cbs), **learner_kw)
+    cut = _cut_of(model)
+    if cut is not None: geometry = _geometry_of(cut, geometry)
     if verbose: print(f'{_summary(name, geometry, model)}, {n} {"classes" if task == "classification" else "outputs"}')
     return learn
 
@@ -360,22 +391,24 @@ def _classes(dls, targets, num_classes):
 # %% ../nbs/23_learner.ipynb #4febadf3
 def _finetune_model(model, geometry, num_classes, kw):
     "Name and classifier: made, copied, loaded or taken as it is."
-    if isinstance(model, (str, Path)):
-        if not Path(model).is_dir(): return str(model), _from_scratch(str(model), geometry, num_classes, kw)
-        loaded = load(model)
-        model = loaded if isinstance(loaded, MaskedAutoencoder) else copy_encoder(loaded, 0)
-    encoder = model.encoder if isinstance(model, MaskedAutoencoder) else model
-    if isinstance(encoder, RoMAE): _check_fit(encoder, geometry)
-    if isinstance(model, MaskedAutoencoder) or (isinstance(model, RoMAE) and not model.num_classes):
-        return 'copy of a pre-trained encoder', copy_encoder(encoder, num_classes, **kw)
-    if not isinstance(model, nn.Module):
-        raise TypeError(f'model: got a {type(model).__name__}; takes a name, a checkpoint folder or a module')
+    folder = isinstance(model, (str, Path))
+    if folder and not Path(model).is_dir(): return str(model), _from_scratch(str(model), geometry, num_classes, kw)
+    if folder: model = load(model)
+    if not isinstance(model, nn.Module): raise TypeError(f'model: got a {type(model).__name__}; takes a name, a checkpoint folder or a module')
+    cut = _cut_of(model)
+    if cut is not None: _check_fit(cut, geometry)
+    if isinstance(model, MaskedAutoencoder) or cut is not None and (folder or not model.num_classes):
+        return 'copy of a pre-trained encoder', to_timm(model, num_classes, **kw)
     if kw: raise TypeError(f'{next(iter(kw))}: got a keyword beside a model that exists; takes it with a name or a pre-trained encoder')
     if getattr(model, 'num_classes', num_classes) != num_classes:
         raise ValueError(f'model: got one of {model.num_classes} classes; '
                          f'takes {num_classes} (model.reset_classifier({num_classes}) makes a fresh head)')
     return type(model).__name__, model
 
+def _cut_of(model):
+    "How a model cuts values into tokens, where it is one of ours or a ViT of timm."
+    return vit_tubelets(model) if isinstance(model, VisionTransformer) else getattr(model, 'cut', None)
+
 def _from_scratch(name, geometry, num_classes, kw):
     _check_name(name)
-    return timm.create_model(name, num_classes=num_classes, **_data_kw(name, geometry) | kw)
+    return timm.create_model(name, num_classes=num_classes, **_data_kw(name, geometry, kw))

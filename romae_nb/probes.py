@@ -4,8 +4,7 @@
 
 # %% auto #0
 __all__ = ['POOLS', 'PROBE_OPTIMIZERS', 'features', 'embeddings', 'linear_probe', 'knn_probe', 'effective_rank', 'feature_spread',
-           'ProbeValue', 'ProbeCallback', 'as_probe', 'fold_probe', 'warmup_cosine', 'scaled_rate', 'ProbeLearner',
-           'probe_learner']
+           'ProbeValue', 'ProbeCallback', 'as_probe', 'fold_probe', 'ProbeLearner', 'probe_learner']
 
 # %% ../nbs/21_probes.ipynb #36c70dd5
 import copy
@@ -14,7 +13,6 @@ from functools import partial
 import numpy as np
 import torch
 from fastai.callback.core import Callback
-from fastai.callback.schedule import ParamScheduler, SchedCos, SchedLin, combine_scheds
 from fastai.data.load import DataLoader
 from fastai.learner import Learner, Metric
 from fastai.losses import CrossEntropyLossFlat
@@ -31,8 +29,10 @@ from timm.optim import Lars
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .data import ModelInputs, model_inputs
 from .hub import ProbeHead, put_probe_head
 from .mae import MaskedAutoencoder
+from .optim import cosine_schedule, scaled_lr
 from .romae import RoMAE, pool_tokens
 from .tubelets import Ragged
 
@@ -84,9 +84,9 @@ def embeddings(
         model.eval()
         with no_random(reproducible=False):
             for batch in _in_order(dl):
-                batch = tuple(x.to(device) for x in (batch if isinstance(batch, (tuple, list)) else (batch,)))
+                batch = tuple(x if x is None else x.to(device) for x in (batch if isinstance(batch, (tuple, list)) else (batch,)))
                 n = n_inp or getattr(dl, 'n_inp', None) or max(len(batch) - 1, 1)
-                out.append(features(model, *batch[:n], pool=pool).float().cpu())
+                out.append(features(model, *model_inputs(batch[:n]), pool=pool).float().cpu())
                 labels += [y.cpu() for y in batch[n:n + 1]]
     finally:
         for m, mode in modes: m.training = mode
@@ -305,26 +305,6 @@ def fold_probe(
     return out.requires_grad_(True)
 
 # %% ../nbs/21_probes.ipynb #9be9a141
-def warmup_cosine(
-    lr:float,      # the highest rate
-    warmup:float,  # share of the steps until it is reached, 0 to 1
-    start:float=0.,# rate of the first step
-    end:float=0.,  # rate of the last
-) -> ParamScheduler:  # for `fit(cbs=...)`
-    "A line up, then half a cosine down."
-    if not 0 <= warmup < 1: raise ValueError(f'warmup: got {warmup}; takes a share of the steps, 0 up to 1')
-    down = SchedCos(lr, end)
-    return ParamScheduler({'lr': combine_scheds([warmup, 1 - warmup], [SchedLin(start, lr), down]) if warmup else down})
-
-def scaled_rate(
-    base_lr:float,  # rate for 256 samples
-    batch:int,      # samples per batch and process
-    processes:int=1,# that share the work
-) -> float:         # base_lr * batch * processes / 256
-    "The linear rule of MAE's recipes."
-    return base_lr * batch * processes / 256
-
-# %% ../nbs/21_probes.ipynb #34bad693
 def _lars(params, lr=0.):
     "timm's LARS over matrices; vectors in a group of their own, without scaling."
     groups = [[p for g in params for p in g if (p.ndim > 1) == matrix] for matrix in (True, False)]
@@ -337,13 +317,13 @@ class ProbeLearner(Learner):
     base_lr = .1
     def fit_probe(self,
         n_epoch:int=90,         # the paper's
-        lr:float|None=None,     # highest rate; None takes `scaled_rate` of `base_lr`
+        lr:float|None=None,     # highest rate; None takes `base_lr` by the rule 'mae' of `scaled_lr`
         warmup:float=10 / 90,   # share of the steps; the paper's 10 epochs of 90
         cbs=None,               # for this fit
     ):
-        "Train the head, by `warmup_cosine`."
-        if lr is None: lr = scaled_rate(self.base_lr, self.dls.train.bs, max(num_distrib(), 1))
-        self.fit(n_epoch, lr, cbs=L(warmup_cosine(lr, warmup)) + L(cbs))
+        "Train the head, by `cosine_schedule`."
+        if lr is None: lr = scaled_lr(self.base_lr, 'mae', self.dls.train.bs)
+        self.fit(n_epoch, lr, cbs=L(cosine_schedule(lr, warmup)) + L(cbs))
 
 def probe_learner(
     dls,                       # fastai DataLoaders of (values[, positions[, pad_mask]], label)
@@ -360,7 +340,8 @@ def probe_learner(
         raise ValueError(f'optimizer: got {optimizer!r}; takes {", ".join(map(repr, PROBE_OPTIMIZERS))}, or an opt_func')
     if not isinstance(getattr(model, 'get_classifier', lambda: None)(), ProbeHead):
         model = as_probe(model, num_classes or getattr(dls, 'c', None), pool)
-    learn = ProbeLearner(dls, model, **dict(
+    cbs = L(ModelInputs()) + L(kwargs.pop('cbs', None))
+    learn = ProbeLearner(dls, model, cbs=cbs, **dict(
         loss_func=CrossEntropyLossFlat(), opt_func=PROBE_OPTIMIZERS.get(optimizer, optimizer) if isinstance(optimizer, str) else optimizer,
         splitter=lambda m: L([list(m.get_classifier().parameters())]), metrics=metrics) | kwargs)
     learn.base_lr = base_lr

@@ -45,6 +45,7 @@ CONFLICTS = [  # callback, callback, why
     ('MixedPrecision', 'MixedPrecision', 'both choose the precision; take one'),
     ('MixedPrecision', 'NonNativeMixedPrecision', 'both choose the precision; take one'),
     ('EMA', 'SaveModelCallback', 'averaged weights are validated and others would be saved; take KeepCheckpoints'),
+    ('MaskedPretraining', 'ModelInputs', 'a masked loss needs the marks of missing numbers'),
     ('ManyProcesses', 'DistributedTrainer', 'both wrap the model; take one'),
     ('ManyProcesses', 'ParallelTrainer', 'both wrap the model; take one'),
     ('ManyProcesses', 'LRFinder', 'its files belong to one process; run lr_find in a single process'),
@@ -66,7 +67,7 @@ def refuse_conflicts(
 def loss_count(
     learn,     # a Learner that has just computed a loss
 ) -> Tensor:   # how many things its mean runs over, float64
-    "Hidden tokens where the loss has a `count`, samples elsewhere."
+    "What the loss says where it has a `count` (a masked loss: hidden numbers, or their weights), samples elsewhere."
     count = getattr(learn.loss_func, 'count', None)
     n = len(learn.yb[0]) if count is None else count(*learn.yb)
     return torch.as_tensor(n, device=learn.loss.device).double()
@@ -93,7 +94,7 @@ class Accumulate(Restoring):
     def before_step(self):
         if not self._closes(): raise CancelBatchException()
         if self.steps > 1:
-            scale = (self._first / self._sum.clamp(min=1e-12)).float()
+            scale = (self._first / _above_0(self._sum)).float()
             for p in self.model.parameters():
                 if p.grad is not None: p.grad.mul_(scale)
         self._first, self._sum = None, 0.
@@ -113,10 +114,12 @@ def after_loss(self:Accumulate):
         total = torch.stack([n, n * self.learn.loss.detach()])
         dist.all_reduce(total)
         share = total[0] / dist.get_world_size()
-        self.learn.loss = (total[1] / total[0].clamp(min=1)).to(self.learn.loss.dtype)
-    if self._first is None: self._first = share.clamp(min=1)
+        self.learn.loss = (total[1] / _above_0(total[0])).to(self.learn.loss.dtype)
+    if self._first is None: self._first = _above_0(share)
     self._sum = self._sum + share
     self.learn.loss_grad = self.learn.loss_grad * (n / self._first).to(self.learn.loss_grad.dtype)
+
+def _above_0(count): return torch.where(count > 0, count, 1)         # counts may be weights below 1
 
 # %% ../nbs/21_stepping.ipynb #3f43ceb0
 DTYPES = dict(bf16=torch.bfloat16, fp16=torch.float16)

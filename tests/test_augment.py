@@ -19,7 +19,7 @@ from sklearn.datasets import load_digits, load_sample_image
 from timm.loss import BinaryCrossEntropy, LabelSmoothingCrossEntropy
 from torch import nn
 from torch.nn import functional as F
-from romae_nb.data import GridDataset, IrregularDataset, TokenDL, dataloaders
+from romae_nb.data import GridDataset, IrregularDataset, Parts, TokenDL, dataloaders
 from romae_nb.mae import MaskedAutoencoder
 from romae_nb.augment import _as_came, _to_rows
 from romae_nb.tubelets import Ragged, check_batch
@@ -295,7 +295,7 @@ def test_jitter_of_series():
         assert a[0] == b[0] and (len(a) == 1 or .699 < (a[-1] - a[0]) / (b[-1] - b[0]) < 1.301) and (a.diff(dim=0) >= 0).all()
     dense = torch.randn(4, 9, 2)
     assert jittered(dense, gain=.1)[0].shape == dense.shape and jittered(dense)[0].equal(dense)
-    padded = [x for x in _as_came(dense, values, times)]
+    padded = [x for x in _as_came((dense,), values, times)]
     cb = JitterSeries(jitter=.1, stretch=.2); cb.learn = type('L', (), dict(xb=tuple(padded)))(); cb.before_batch()
     a, b = _to_rows(*cb.learn.xb), jittered(values, times, jitter=.1, stretch=.2)
     assert a[0].data.equal(b[0].data) and a[1].data.equal(b[1].data)
@@ -314,16 +314,55 @@ def test_they_stand_together():
     assert order[:3] == ['JitterSeries', 'MixSamples', 'EraseBox'] and np.isfinite(learn.recorder.values[0][0])
 
 
-# %% 2bfabdb2
+# %% 40be260e
+def test_marks_go_with_their_values():
+    @torch.no_grad()
+    def augmented(cb, xb, training=True):
+        "What a callback makes of inputs."
+        yb = (torch.arange(len(xb[0])) % 2,)
+        cb.learn = type('L', (), dict(xb=xb, yb=yb, training=training, loss_func=type('F', (), {})(), model=None))()
+        cb.before_batch()
+        return Parts(*cb.learn.xb)
+
+    rng = np.random.default_rng(0)
+    rows = [rng.normal(5, 1, (n, 2)) for n in (9, 4, 7, 12)]
+    for r in rows: r[rng.random(r.shape) < .3] = np.nan
+    data = IrregularDataset(rows, [np.arange(len(r)) for r in rows], [0, 1, 0, 1])
+    for layout in ('ragged', 'padded'):
+        xb = dataloaders(data, data, bs=4, layout=layout, device='cpu').train.one_batch()[:4]
+        for cb in (MixSamples(seed=1), EraseBox(1., (.3, .5)), JitterSeries(jitter=.1, gain=.1, shift=1.)):
+            p = augmented(cb, xb)
+            flat = lambda x: x.data if layout == 'ragged' else x[~p.pad_mask]
+            values, marks = flat(p.values), flat(p.value_mask)
+            assert values.shape == marks.shape and marks.dtype == torch.bool and marks.any()
+            assert (values[marks] == 0).all() and (values[~marks] > 1).all()                         # of data around 5
+            assert (p.pad_mask is None) == (layout == 'ragged') and p.positions.shape[1] == 1
+    images = GridDataset(np.where(rng.random((6, 3, 8, 8)) < .2, np.nan, rng.normal(5, .5, (6, 3, 8, 8))), [0, 1] * 3)
+    xb = dataloaders(images, images, bs=6, device='cpu').train.one_batch()[:4]
+    for cb in (MixSamples(cutmix=0.), MixSamples(mixup=0.), EraseBox(1.)):
+        p = augmented(cb, xb)
+        assert (p.values[p.value_mask] == 0).all() and p.value_mask.sum() >= (xb[3].sum() if not isinstance(cb, MixSamples) or not cb.how['cutmix'] else 1)
+        if isinstance(cb, MixSamples): assert (p.values[~p.value_mask] > 1).all()
+    series = GridDataset(np.where(rng.random((6, 12, 2)) < .2, np.nan, rng.normal(5, .5, (6, 12, 2))), [0, 1] * 3)
+    p = augmented(JitterSeries(jitter=.1), dataloaders(series, series, bs=6, device='cpu').train.one_batch()[:4])
+    assert (p.values[p.value_mask] == 0).all() and (p.values[~p.value_mask] > 1).all() and p.value_mask.any()
+
+
+# %% bad24d9b
 def test_repeated_samples():
     for bs, repeats in ((32, 3), (30, 2), (50, 1)):
         dl = repeated(digits(bs=bs).train, repeats)
-        epochs = [dl.get_idxs() for _ in range(2)]
+        epochs = [sum(dl.batches(e), []) for e in range(2)]
+        assert epochs[0] != epochs[1]
         for idxs in epochs:
             counts = np.bincount(idxs, minlength=240)
             assert len(idxs) == 240 and set(counts) <= {0, repeats} and (counts > 0).sum() == 240 // repeats
-        assert len(list(dl)) == len(digits(bs=bs).train) and dl.new().repeats == repeats
-    assert sorted(repeated(digits().train, 1).get_idxs()) == list(range(240))
+        seen, order = list(dl), epochs[0]
+        assert len(seen) == len(digits(bs=bs).train) and dl.new().repeats == repeats
+        assert torch.cat([b[-1] for b in seen]).equal(torch.stack([dl.dataset[i][-1] for i in order]))
+    assert sorted(sum(repeated(digits().train, 1).batches(), [])) == list(range(240))
+    shares = [sum(repeated(digits(bs=20).train, 2).shard(r, 2).batches(), []) for r in range(2)]
+    assert len(shares[0]) == len(shares[1]) == 120 and set(np.bincount(shares[0] + shares[1])) <= {0, 2}
     with pytest.raises(ValueError, match='repeats: got 0'): repeated(digits().train, 0)
 
 

@@ -117,7 +117,7 @@ def test_baseline_of_images_and_normalised_targets():
 
 # %% dd679c1e
 def test_accumulation_over_hidden_tokens():
-    def by_value(x, ratio, generator):
+    def by_value(x, ratio, generator, positions):
         "Hides tokens by what they hold: the same ones however samples are batched, and not equally many in every batch."
         hide = x.data[:, 0] < .2
         hide[x.offsets[:-1]] = False                                     # something stays visible
@@ -136,9 +136,79 @@ def test_accumulation_over_hidden_tokens():
 
 # %% fc1d38ff
 def test_what_a_masked_loss_counts():
-    mask, pad = torch.tensor([[True, True, False]]), torch.tensor([[False, True, True]])
-    assert MaskedLoss(small()).count(None, mask, pad) == 1 and MaskedLoss(small(reference_mean=True)).count(None, mask, pad) == 2
-    assert MaskedLoss(small()).count(None, Ragged.from_rows([mask[0]])) == 2
+    mask, pad, values = torch.tensor([[True, True, False]]), torch.tensor([[False, True, True]]), torch.zeros(1, 3, 2)
+    counts = lambda *args, **kw: MaskedLoss(small(**kw)).count(values, mask, *args)
+    assert counts(pad) == 2 and counts(pad, reference_mean=True) == 4 and counts() == 4
+    assert counts(pad, values.bool().index_fill(2, torch.tensor(1), True)) == 1            # the second channel is missing
+    assert counts(loss_kw=dict(channel_weights=(.5, .25))) == 1.5
+    assert MaskedLoss(small()).count(Ragged.from_rows([values[0]]), Ragged.from_rows([mask[0]])) == 4
+
+
+# %% d48c66b8
+def gappy(n=60, share=.3, seed=0):
+    values, times = sines(n, seed)
+    rng = np.random.default_rng(seed)
+    for v in values: v[rng.random(len(v)) < share, 1] = np.nan
+    return IrregularDataset(values, times)
+
+def gappy_loaders(n=60, valid=20, **kw):
+    return dataloaders(gappy(n), splits=(range(n - valid), range(n - valid, n)), **dict(bs=32, device='cpu') | kw)
+
+
+# %% b9767af8
+def test_missing_numbers_are_neither_scored_nor_counted():
+    class Errors(Callback):
+        "Errors of hidden numbers that are there, and their targets, by channel; worked out by hand."
+        order = 61
+        def before_fit(self): self.e, self.t = [[], []], [[], []]
+        def after_loss(self):
+            if self.training: return
+            values, positions, pad, mask = self.learn.xb
+            value_mask = self.learn.yb[3]
+            flat = lambda x: x.data if isinstance(x, Ragged) else x
+            hidden = flat(mask) if pad is None else mask & ~pad
+            for c in range(2):
+                there = hidden & ~flat(value_mask)[..., c]
+                self.e[c].append((flat(self.learn.pred) - flat(values))[..., c][there].square()); self.t[c].append(flat(values)[..., c][there])
+
+    for weights in ((1., 1.), (1., .25)):
+        for layout, bs in (('ragged', 7), ('padded', 20)):
+            learn = learner(gappy_loaders(layout=layout, bs=bs), small(loss_kw=dict(channel_weights=weights)))
+            learn.fit(1, 1e-3, cbs=(errors := Errors()))
+            e, t = ([torch.cat(x) for x in xs] for xs in (errors.e, errors.t))
+            n = sum(w * len(x) for w, x in zip(weights, e))
+            assert learn.recorder.values[-1][1] == pytest.approx(sum(w * x.sum().item() for w, x in zip(weights, e)) / n, rel=1e-5)
+            assert learn.recorder.values[-1][2] == pytest.approx(sum(w * x.var(unbiased=False).item() * len(x) for w, x in zip(weights, t)) / n, rel=1e-4)
+            assert len(t[1]) < .85 * len(t[0])
+            preds, targets = learn.get_preds()
+            assert len(preds) == len(targets[0]) == len(targets[3]) == 20
+
+
+# %% 32df28cd
+def test_accumulation_with_missing_numbers_and_weights():
+    def gappy_step(bs, cbs=None):
+        model = small(mask_fn=by_value, loss_kw=dict(channel_weights=(1e-4, 3e-4)))        # a batch may well weigh less than 1
+        learn = Learner(gappy_loaders(36, 12, bs=bs, shuffle=False), model, loss_func=MaskedLoss(model), opt_func=SGD, cbs=[MaskedPretraining(), *(cbs or [])])
+        with learn.no_bar(), learn.no_logging(): learn.fit(1, .1)
+        return torch.cat([p.detach().flatten() for p in model.parameters()])
+
+    whole, pieces, plain = gappy_step(24), gappy_step(8, [Accumulate(3)]), gappy_step(8)
+    assert torch.allclose(whole, pieces, atol=1e-6, rtol=0) and not torch.allclose(whole, plain, atol=1e-4)
+    assert torch.allclose(whole, gappy_step(24, [Accumulate(1)]), atol=1e-6, rtol=0)
+
+
+# %% 1ce6ec3a
+def test_baseline_of_a_gaussian_and_of_others():
+    learn = learner(gappy_loaders(), small(loss='gaussian')); learn.fit(1, 1e-3)
+    mean_loss = learn.recorder.values[-1][2]
+    _, targets = learn.get_preds()
+    rows = list(zip(*targets))
+    numbers = [torch.cat([v[m & ~gone[:, c], c] for v, m, _, gone in rows]) for c in range(2)]
+    nll = [-torch.distributions.Normal(x.mean(), x.std(unbiased=False)).log_prob(x) for x in numbers]
+    assert mean_loss == pytest.approx(torch.cat(nll).mean().item(), rel=1e-4)
+    learn = learner(gappy_loaders(), small(loss='l1')); learn.fit(1, 1e-3)
+    assert learn.recorder.metric_names == ['epoch', 'train_loss', 'valid_loss', 'time']
+    with pytest.raises(ValueError, match="scoring: got 'huber'; takes mse or gaussian"): MeanLoss(small(loss='huber').scoring)
 
 
 # %% f1f082e8

@@ -52,6 +52,14 @@ def test_budget_batches_cost_alike(seed, n):
     assert len(batches) < .8 * len(plain)
 
 
+# %% 86088ba8
+def test_whole_batches_are_dealt_out():
+    for n, world, kw in [(10, 3, {}), (4, 5, {}), (11, 2, dict(shuffle=True)), (9, 2, dict(lengths=np.arange(1, 10), max_tokens=12)), (6, 2, dict(order=[5, 0, 3, 1]))]:
+        one, shares = epoch_batches(n, 2, **kw)[0], [epoch_batches(n, 2, rank=r, world=world, whole=True, **kw) for r in range(world)]
+        assert [shares[i % world][0][i // world] for i in range(len(one))] == one and sum(len(b) for b, _ in shares) == len(one)
+        assert not any(any(f) for _, flags in shares for f in flags)
+
+
 # %% f1d15ca2
 @given(n=st.integers(1, 50), bs=st.integers(1, 7), world=st.integers(1, 5), shuffle=st.booleans(), drop=st.booleans(), budget=st.booleans(), seed=st.integers(0, 99))
 @settings(max_examples=100, deadline=None)
@@ -281,6 +289,12 @@ def test_dataloaders_refuse():
     assert len(dataloaders(ds, ds, bs=4, device='cpu').valid) == 3
     assert len(pair(ds, drop_last=True).train) == 2
     assert len(dataloaders(ds, splits=(np.arange(10) < 5, np.arange(10) >= 5), device='cpu').train_ds) == 5
+
+
+# %% ecab608b
+def test_model_inputs_are_what_a_model_takes():
+    b = pair(holey()).one_batch()
+    assert [x is y for x, y in zip(model_inputs(b[:4]), b)] == [True, True] and model_inputs(b[:1]) == b[:1]
 
 
 # %% 26c29b74

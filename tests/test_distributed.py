@@ -4,37 +4,52 @@ from romae_nb.distributed import *
 
 
 # %% 91e101d4
+import numpy as np
 import pytest
 import torch
 from fastai.callback.progress import CSVLogger
 from fastai.data.core import DataLoaders
 from fastai.data.load import DataLoader
 from fastai.learner import Learner, Metric
-from romae_nb.data import GridDataset, TokenDL, dataloaders
+from romae_nb.data import GridDataset, IrregularDataset, TokenDL, dataloaders
 
 
 # %% a4aaa0cf
 def batches(dl): return [b[0].flatten().int().tolist() for b in dl]
 def items(n, bs, **kw): return TokenDL(GridDataset(torch.arange(float(n)).view(n, 1, 1)), bs=bs, **kw)
+def plain(n, bs, **kw): return DataLoader([(torch.tensor([[float(i)]]), 0) for i in range(n)], bs=bs, **kw)
 
 
 # %% e0d96b4f
-def test_shares_make_up_the_whole():
-    for n in (1, 2, 7, 8, 9, 13):
-        for bs in (1, 2, 3):
-            for world in (2, 3):
-                shares = [Share(items(n, bs), True, r, world) for r in range(world)]
-                got, whole = [batches(s) for s in shares], batches(items(n, bs * world))
-                assert {len(g) for g in got} == {len(s) for s in shares} == {len(whole)}
-                for i, want in enumerate(whole):
-                    counted = sum((g[i] for g, s in zip(got, shares) if not s.is_copy(i)), [])
-                    assert sorted(counted) == want and all(g[i] for g in got)
-                shares = [Share(items(n, bs), False, r, world) for r in range(world)]
-                got, whole = [batches(s) for s in shares], batches(items(n, bs))
-                assert [len(s) for s in shares] == [len(g) for g in got]
-                assert {s.batch_number(i): b for s, g in zip(shares, got) for i, b in enumerate(g)} == dict(enumerate(whole))
+@pytest.mark.parametrize('items', [items, plain])
+@pytest.mark.parametrize('n', [1, 2, 7, 8, 9, 13])
+def test_shares_make_up_the_whole(items, n):
+    for bs in (1, 2, 3):
+        for world in (2, 3):
+            shares = [Share(items(n, bs), True, r, world) for r in range(world)]
+            got, whole = [batches(s) for s in shares], batches(items(n, bs * world))
+            assert {len(g) for g in got} == {len(s) for s in shares} == {len(whole)}
+            for i, want in enumerate(whole):
+                counted = sum((g[i] for g, s in zip(got, shares) if not s.is_copy(i)), [])
+                assert sorted(counted) == want and all(g[i] for g in got)
+            shares = [Share(items(n, bs), False, r, world) for r in range(world)]
+            got, whole = [batches(s) for s in shares], batches(items(n, bs))
+            assert [len(s) for s in shares] == [len(g) for g in got]
+            assert {s.batch_number(i): b for s, g in zip(shares, got) for i, b in enumerate(g)} == dict(enumerate(whole))
+
+
+# %% 0ce01d65
+def test_an_incomplete_step_is_left_out():
     full = [batches(Share(items(13, 2, drop_last=True), True, r, 2)) for r in range(2)]
     assert [len(b) for g in full for b in g] == [2] * 6 and len(Share(items(13, 2, drop_last=True), True, 0, 2)) == 3
+
+
+# %% 6c4b8a49
+def test_budgets_are_shared():
+    rows = IrregularDataset([np.full(n, float(i)) for i, n in enumerate([3, 9, 4, 4, 8, 2, 5])], [np.arange(n) for n in [3, 9, 4, 4, 8, 2, 5]])
+    shares = [Share(TokenDL(rows, max_tokens=12, shuffle=True, seed=3), True, r, 2) for r in range(2)]
+    seen = [int(v[0, 0]) for s in shares for i, b in enumerate(s) if not s.is_copy(i) for v in b[0].rows()]
+    assert sorted(seen) == list(range(7)) and len(shares[0]) == len(shares[1]) and all(s.dl.world == 1 and s.dl.epoch == 1 for s in shares)
 
 
 # %% 654698ce

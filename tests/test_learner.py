@@ -3,8 +3,8 @@
 from romae_nb.learner import *
 
 
-# %% 68e23589
-import io, pytest, re, subprocess, sys, tempfile
+# %% 72c39a64
+import io, pytest, re, subprocess, sys, tempfile, warnings
 import matplotlib.pyplot as plt
 import numpy as np
 import timm
@@ -23,11 +23,15 @@ from fastai.data.core import DataLoaders
 from fastai.data.load import DataLoader
 from fastai.learner import Learner
 from fastai.optimizer import Adam, OptimWrapper, SGD
+from sklearn.datasets import load_digits
+from romae_nb.augment import EraseBox, JitterSeries, MixSamples
 from romae_nb.callbacks import CheckFirstBatch, DropTokens, MaskedPretraining
-from romae_nb.data import GridDataset, IrregularDataset, dataloaders
+from romae_nb.checkpoint import Seeds
+from romae_nb.data import GridDataset, IrregularDataset, Scaling, dataloaders
 from romae_nb.hub import save, save_encoder
 from romae_nb.logs import KeepCheckpoints, LogFile, ReconstructionPictures, WandbLog
 from romae_nb.mae import MaskedAutoencoder
+from romae_nb.probes import embeddings
 from romae_nb.romae import RoMAE
 from romae_nb.stepping import Accumulate, ActivationCheckpointing, EMA, HalfPrecision
 from romae_nb.tubelets import Ragged
@@ -41,7 +45,7 @@ def test_geometries():
                        ((torch.zeros(2, 9, 4),), (4, 1, (1, 1, 1), None)), ((torch.zeros(2, 1, 28, 28),), (1, 2, (1, 4, 4), (28, 28))),
                        ((torch.zeros(2, 6, 3, 32, 64),), (3, 3, (2, 4, 4), (32, 64))),
                        ((torch.zeros(2, 5, 3, 32, 32),), (3, 3, (1, 4, 4), (32, 32)))]:
-        assert batch_geometry(*args) == Geometry(*want)
+        assert batch_geometry(*args) == Geometry(*want, len(args) == 1)
     with pytest.raises(ValueError, match=r'batch: got values of shape \(2, 3\)'): batch_geometry(torch.zeros(2, 3))
 
 
@@ -73,17 +77,17 @@ def pretrainer(dls=None, model='romae_tiny_shallow', **kw):
 def test_pretraining_learns():
     for layout in ('ragged', 'padded'):
         torch.manual_seed(0)
-        learn = pretrainer(loaders(96, 32, bs=32, layout=layout), mask_ratio=.5)
-        learn.fit_one_cycle(1, 3e-3); first = learn.recorder.values[-1][1]
-        learn.fit_flat_cos(8, 3e-3)
-        assert learn.recorder.values[-1][1] < first
+        learn = pretrainer(loaders(160, 32, bs=16, layout=layout), mask_ratio=.5)
+        untrained, mean_loss = learn.validate()
+        learn.fit_one_cycle(12, 5e-3)
+        assert learn.recorder.values[-1][1] < min(.9 * untrained, 1.1 * mean_loss)
         assert learn.recorder.metric_names == ['epoch', 'train_loss', 'valid_loss', 'mean_loss', 'time']
 
 
 # %% dea968b9
 def test_geometry_reaches_the_model():
     learn = pretrainer()
-    assert (learn.model.encoder.in_chans, learn.model.encoder.n_pos_dims, learn.model.encoder.tubelet_size) == (2, 1, (1, 1, 1))
+    assert (learn.model.cut.channels, learn.model.cut.n_pos_dims, learn.model.cut.size) == (2, 1, (1, 1, 1))
     def grids(*shape, labels=None):
         values, n = np.random.default_rng(0).normal(size=shape), shape[0] * 2 // 3
         return dataloaders(GridDataset(values, labels), splits=(range(n), range(n, len(values))), bs=4, device='cpu')
@@ -153,7 +157,7 @@ def test_finetuning_leaves_the_pretrained_model_alone():
     learn = pretrainer(); learn.fit(1, 1e-3)
     before, losses = {k: v.clone() for k, v in learn.model.state_dict().items()}, list(learn.validate())
     clf = quiet(finetune_learner(loaders(), learn.model, verbose=False))
-    body = {k: v for k, v in clf.model.state_dict().items() if not k.startswith(('head', 'fc_norm'))}
+    body = {k: v for k, v in clf.model.state_dict().items() if not k.startswith(('head', 'fc_norm', 'attn_pool'))}
     assert set(body) == {k[8:] for k in before if k.startswith('encoder.')} and all(v.equal(before[f'encoder.{k}']) for k, v in body.items())
     body = {k: v.clone() for k, v in body.items()}
     clf.fit(1, 1e-2)
@@ -348,6 +352,103 @@ def test_finetune_refuses():
         (TypeError, 'depth: got a keyword beside', dict(model=small(), depth=3)),
         (ValueError, r'model: got one of 7 classes; takes 2 \(model.reset_classifier\(2\)', dict(model=small(num_classes=7)))]:
         with pytest.raises(error, match=match): finetune_learner(**dict(dls=loaders(), verbose=False) | kw)
+
+
+# %% 3b1481d0
+def test_vits_of_timm():
+    def digit_loaders(n=60, valid=20, **kw):
+        d = load_digits()
+        return dataloaders(GridDataset(d.images[:n, None] / 16, d.target[:n]), splits=(range(n - valid), range(n - valid, n)), **dict(bs=20, device='cpu', path=tempfile.mkdtemp()) | kw)
+
+    data, kw = digit_loaders(), dict(decoder_dim=16, decoder_heads=2, decoder_depth=1, verbose=False)
+    learn = quiet(pretrain_learner(data, 'vit_tiny_patch16_224', encoder_kw=dict(TINY, class_token=False), loss_kw=dict(channel_weights=(2.,)), **kw))
+    assert str(learn.geometry) == '1 channel, 2 position axes, tubelet (1, 1, 1), 8 x 8 pixels' and not learn.model.has_cls
+    learn.fit(1, 1e-3); learn.show_results(); plt.close('all')
+    out, hidden = learn.reconstruct(data.one_batch()[:1])
+    assert out.shape == hidden.shape == (20, 1, 8, 8) and hidden.float().mean() == .75
+    body = state(learn.model.encoder)
+    folder = learn.save_model(tempfile.mkdtemp())
+    for source in (learn.model, learn.model.encoder, folder):
+        clf = quiet(finetune_learner(data, source, verbose=False)); clf.fit_one_cycle(1, 1e-3)
+        assert type(clf.model).__name__ == 'VisionTransformer' and clf.model.num_classes == 10
+    assert all(v.equal(body[k]) for k, v in learn.model.encoder.state_dict().items())
+    module = timm.create_model('test_vit', num_classes=0, in_chans=1, img_size=8, patch_size=2)
+    learn = quiet(pretrain_learner(data, module, norm_targets=True, **kw)); learn.fit(1, 1e-3)
+    assert learn.model.encoder is module
+    with pytest.raises(ValueError, match="model: got 'test_vit' for batches that are no images"): pretrain_learner(loaders(), 'test_vit')
+
+
+# %% 63217662
+def test_thirteen_bands_one_token_each():
+    bands = grids(20, 13, 8, 8, labels=[0, 1] * 10)
+    learn = quiet(pretrain_learner(bands, 'romae_tiny_shallow', encoder_kw=dict(TINY, channel_tokens=True, tubelet_size=(1, 4, 4), class_token=False, factor_axis=0),
+                                   decoder_kw=dict(factor_axis=0), verbose=False, **DECODER))
+    learn.fit(1, 1e-3); learn.show_results(max_n=1); plt.close('all')
+    out, hidden = learn.reconstruct(bands.one_batch()[:1])
+    assert learn.geometry.n_pos_dims == 3 and out.shape == hidden.shape == (4, 13, 8, 8) and hidden.float().mean() == .75
+    quiet(finetune_learner(bands, learn.model, verbose=False)).fit(1, 1e-3)
+
+
+# %% 21eea981
+def test_series_with_missing_numbers():
+    def gaps(n=120, seed=0):
+        ds, rng = sines(n, seed), np.random.default_rng(seed)
+        return IrregularDataset([np.where(rng.random(v.shape) < .2, np.nan, v) for v in ds.values], ds.positions, ds.labels, marks=True)
+
+    for layout in ('ragged', 'padded'):
+        torch.manual_seed(0)
+        data = dataloaders(gaps(), splits=(range(90), range(90, 120)), bs=15, layout=layout, device='cpu', path=tempfile.mkdtemp(), scaling='fit')
+        learn = pretrainer(data, mask_ratio=.5, loss_kw=dict(channel_weights=(1., .5)))
+        untrained, mean_loss = learn.validate()
+        cbs = [Accumulate(2), JitterSeries(jitter=.01)] + ([DropTokens(.1)] if layout == 'ragged' else [])
+        learn.fit_one_cycle(10, 5e-3, cbs=cbs)
+        assert learn.recorder.values[-1][1] < min(.95 * untrained, 1.2 * mean_loss)
+        learn.show_results(max_n=2); plt.close('all')
+        x, y = embeddings(learn.model, data.valid)
+        assert x.shape == (30, 24) and x.isfinite().all() and y.shape == (30,)
+        clf = quiet(finetune_learner(data, learn.model, global_pool='avg', verbose=False))
+        before = clf.validate()[0]
+        clf.fit_one_cycle(10, 5e-3, cbs=[MixSamples(prob=.1), EraseBox(.1), *cbs[1:]])
+        assert clf.validate()[0] < before and clf.get_preds()[0].shape == (30, 2)
+        clf.show_results(); plt.close('all')
+        quiet_probe = quiet(probe_learner(data, learn.model, 'sgd')); quiet_probe.fit_probe(1)
+
+
+# %% 3d1f24b1
+def test_seeds_of_their_own():
+    def seeded(layers=2, **kw):
+        torch.manual_seed(kw.pop('world', 0))
+        learn = pretrainer(loaders(path=tempfile.mkdtemp()), encoder_kw=dict(TINY, depth=layers, proj_drop_rate=.1), seeds=Seeds(3, **kw))
+        start = state(learn.model)
+        class Seen(Callback):
+            order = 21
+            def before_batch(self): seen.append([x.data.clone() for x in (self.xb[0], self.xb[3])])
+        seen = []
+        learn.fit(1, 1e-3, cbs=Seen())
+        return start, seen, state(learn.model)
+
+    alike = lambda a, b: all(x.equal(y) for x, y in zip(a, b, strict=True))
+    first, again, other, deeper = seeded(), seeded(world=1), seeded(init=5), seeded(layers=3)
+    assert alike(first[0].values(), again[0].values()) and alike(first[2].values(), again[2].values())          # whatever the global stream was
+    assert not alike(first[0].values(), other[0].values()) and all(alike(a, b) for a, b in zip(first[1], other[1]))   # the same samples and masks
+    assert all(alike(a, b) for a, b in zip(first[1], deeper[1]))
+    assert not all(alike(a, b) for a, b in zip(first[1], seeded(masks=1)[1])) and not alike(first[2].values(), seeded(dropout=1)[2].values())
+    clf = quiet(finetune_learner(loaders(), pretrainer().model, seeds=Seeds(3), verbose=False)); clf.fit(1, 1e-3)
+    with pytest.raises(TypeError, match='seeds: got a int; takes Seeds'): pretrainer(seeds=3)
+
+
+# %% 6d47a595
+def test_scaling_is_saved_and_found():
+    data = loaders(scaling='fit')
+    learn = pretrainer(data); folder = learn.save_model(tempfile.mkdtemp())
+    assert Scaling.load(folder) == data.train.scaling
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        finetune_learner(loaders(scaling=Scaling.load(folder)), folder, verbose=False)
+        pretrainer(loaders(scaling=Scaling.load(folder)), folder)
+        assert not (pretrainer().save_model(tempfile.mkdtemp())/'scaling.json').exists()
+    for make in (lambda: finetune_learner(loaders(), str(folder), verbose=False), lambda: pretrainer(loaders(), folder)):
+        with pytest.warns(UserWarning, match='dls: scaled otherwise than the data of the model in'): make()
 
 
 # %% 8b47b5ec

@@ -42,7 +42,7 @@ def loaders(n, bs, valid=13, layout='ragged', **kw):
     return dataloaders(series(n + valid), splits=(range(n), range(n, n + valid)), bs=bs, val_bs=4, device='cpu', layout=layout, **kw)
 
 
-def by_value(x, ratio, generator):
+def by_value(x, ratio, generator, positions):
     "A mask that depends on tokens only; rows and batches hide different numbers of them."
     hide = x.data[:, 0] < .2
     hide[x.offsets[:-1]] = False
