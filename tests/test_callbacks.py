@@ -116,13 +116,15 @@ def test_baseline_of_images_and_normalised_targets():
 
 
 # %% dd679c1e
-def test_accumulation_over_hidden_tokens():
-    def by_value(x, ratio, generator, positions):
-        "Hides tokens by what they hold: the same ones however samples are batched, and not equally many in every batch."
-        hide = x.data[:, 0] < .2
-        hide[x.offsets[:-1]] = False                                     # something stays visible
-        return x.like(hide)
+def by_value(x, ratio, generator, positions):
+    "Hides tokens by what they hold: the same ones however samples are batched, and not equally many in every batch."
+    hide = x.data[:, 0] < .2
+    hide[x.offsets[:-1]] = False                                     # something stays visible
+    return x.like(hide)
 
+
+# %% bfa2f5af
+def test_accumulation_over_hidden_tokens():
     def stepped(bs, cbs=None):
         model = small(mask_fn=by_value)
         dls = loaders(52, 12, bs=bs, shuffle=False)

@@ -85,12 +85,15 @@ def test_pretraining_learns():
 
 
 # %% dea968b9
+def grids(*shape, labels=None):
+    values, n = np.random.default_rng(0).normal(size=shape), shape[0] * 2 // 3
+    return dataloaders(GridDataset(values, labels), splits=(range(n), range(n, len(values))), bs=4, device='cpu')
+
+
+# %% 0864a7a7
 def test_geometry_reaches_the_model():
     learn = pretrainer()
     assert (learn.model.cut.channels, learn.model.cut.n_pos_dims, learn.model.cut.size) == (2, 1, (1, 1, 1))
-    def grids(*shape, labels=None):
-        values, n = np.random.default_rng(0).normal(size=shape), shape[0] * 2 // 3
-        return dataloaders(GridDataset(values, labels), splits=(range(n), range(n, len(values))), bs=4, device='cpu')
 
     images = grids(20, 1, 16, 16)
     learn = pretrainer(images)
