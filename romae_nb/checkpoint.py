@@ -7,7 +7,7 @@ __all__ = ['GENERATORS', 'KEPT', 'END', 'pack', 'unpack', 'generator_state', 'se
            'set_random_states', 'load_optimizer', 'gradients', 'set_gradients', 'loader_state', 'set_loader',
            'named_callbacks', 'callback_state', 'set_callback', 'learner_state', 'set_learner', 'Position',
            'checkpoints', 'flush', 'write_part', 'read_part', 'stored_shapes', 'write_manifest', 'verify',
-           'this_process', 'together', 'from_first', 'ExactCheckpoints', 'fit_settings', 'Seeds', 'SeededSteps',
+           'this_process', 'in_step', 'from_first', 'ExactCheckpoints', 'fit_settings', 'Seeds', 'SeededSteps',
            'SeededForward']
 
 # %% ../nbs/21_checkpoint.ipynb #237afa31
@@ -398,7 +398,7 @@ def this_process() -> tuple[int, int]:  # number of this process, and how many t
     if num_distrib() > 1: raise RuntimeError(f'WORLD_SIZE: got {num_distrib()} processes without torch.distributed; takes an initialised process group')
     return 0, 1
 
-def together(
+def in_step(
     work,          # function without arguments, run in every process
     device='cpu',  # where processes exchange numbers: a GPU under nccl
 ):                 # its result
@@ -548,9 +548,9 @@ def save(self:ExactCheckpoints,
     "Write a checkpoint of the Learner as it stands, in all processes."
     rank, processes = this_process()
     tmp = self.folder/f'.writing-{position.name}'
-    first = lambda f: together(f if rank == 0 else noop, self._device())
+    first = lambda f: in_step(f if rank == 0 else noop, self._device())
     first(lambda: _fresh(tmp))
-    together(lambda: self._write(tmp, rank), self._device())
+    in_step(lambda: self._write(tmp, rank), self._device())
     first(lambda: self._publish(tmp, position))
 
 @patch
@@ -622,12 +622,12 @@ def _begin(self:ExactCheckpoints):
     "At the first epoch of a fit: find out where it goes on."
     rank, _ = this_process()
     number, self._settings = _finished(self.learn).get(self._key(), 0), fit_settings(self.learn)
-    found = together(lambda: self._find(number) if rank == 0 else None, self._device())
+    found = in_step(lambda: self._find(number) if rank == 0 else None, self._device())
     *place, known = from_first(found, 4, self._device())
     self._number = number
     if place[0] != number: return                                             # nothing yet: a fresh start
     self._start, self._finished = Position(*place), place[1] == END
-    if known: self._loaded = together(lambda: self._load(self._start, rank), self._device())
+    if known: self._loaded = in_step(lambda: self._load(self._start, rank), self._device())
     if self.verbose and rank == 0: print(f'{self.folder}: going on from {self._start.name}')
     if not self._finished: self._restore()
     for cb in self.learn._grab_cbs(SaveModelCallback) if self._finished else []: cb.run = False   # it would load a model; fastai sets it back
