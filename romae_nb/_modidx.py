@@ -328,6 +328,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                'romae_nb.data.TokenDL.__init__': ('data.html#tokendl.__init__', 'romae_nb/data.py'),
                                'romae_nb.data.TokenDL.__iter__': ('data.html#tokendl.__iter__', 'romae_nb/data.py'),
                                'romae_nb.data.TokenDL.__len__': ('data.html#tokendl.__len__', 'romae_nb/data.py'),
+                               'romae_nb.data.TokenDL._alone': ('data.html#tokendl._alone', 'romae_nb/data.py'),
                                'romae_nb.data.TokenDL._names': ('data.html#tokendl._names', 'romae_nb/data.py'),
                                'romae_nb.data.TokenDL._one_pass': ('data.html#tokendl._one_pass', 'romae_nb/data.py'),
                                'romae_nb.data.TokenDL._order': ('data.html#tokendl._order', 'romae_nb/data.py'),

@@ -292,7 +292,14 @@ def __len__(self:TokenDL):
 @patch
 def state_dict(self:TokenDL) -> dict:  # plain numbers
     "Where the loader is."
-    return dict(epoch=self.epoch, batch=self.batch, seed=self.seed, samples=self.n, batches=len(self))
+    return dict(epoch=self.epoch, batch=self.batch, seed=self.seed, samples=self.n, batches=self._alone())
+
+@patch
+def _alone(self:TokenDL):
+    "Batches that a single process would see: a loader is itself whether its batches are shared at the moment or not."
+    kept, (self.rank, self.world, self.whole) = (self.rank, self.world, self.whole), (0, 1, False)
+    try: return len(self)
+    finally: self.rank, self.world, self.whole = kept
 
 @patch
 def load_state_dict(self:TokenDL,
@@ -301,8 +308,8 @@ def load_state_dict(self:TokenDL,
     "Go on from there. Raises ValueError for another number of samples or batches, and for a stream in the middle of an epoch."
     if not isinstance(state, dict) or set(state) != set(self.state_dict()):
         raise ValueError(f'state: got {sorted(state) if isinstance(state, dict) else type(state).__name__}; takes {sorted(self.state_dict())}')
-    if (got := (state['samples'], state['batches'])) != (self.n, len(self)):
-        raise ValueError(f'state: got one of {got[0]} samples in {got[1]} batches; takes {self.n} in {len(self)}, as this loader has')
+    if (got := (state['samples'], state['batches'])) != (self.n, self._alone()):
+        raise ValueError(f'state: got one of {got[0]} samples in {got[1]} batches; takes {self.n} in {self._alone()}, as this loader has')
     if state['batch'] and not self.indexed: raise ValueError(f'state: got batch {state["batch"]} for a stream; takes 0, a stream cannot be entered midway')
     self.epoch, self.batch, self._skip, self.seed = state['epoch'], state['batch'], state['batch'], state['seed']
 

@@ -11,32 +11,17 @@ from pathlib import Path
 import numpy as np
 import torch
 from fastai.callback.tracker import EarlyStoppingCallback
-from fastai.distributed import DistributedDL, DistributedTrainer
 from fastai.torch_core import set_seed
-from torch import distributed
+from torch import distributed as dist
 
 from romae_nb import checkpoint
 from romae_nb.callbacks import DropTokens
 from romae_nb.checkpoint import ExactCheckpoints, Seeds
 from romae_nb.data import IrregularDataset, dataloaders
+from romae_nb.distributed import distributed
 from romae_nb.learner import finetune_learner, pretrain_learner
 
-PROCESSES = int(os.environ.get('WORLD_SIZE', 1))
 RANK = int(os.environ.get('RANK', 0))
-
-
-class CpuDL(DistributedDL):
-    "fastai's own asks for a GPU here."
-    def _broadcast(self, t, rank):
-        t = torch.LongTensor(t)
-        distributed.broadcast(t, rank)
-        return t.tolist()
-
-
-class CpuTrainer(DistributedTrainer):
-    "DistributedDataParallel over gloo."
-    def __init__(self): super().__init__(sync_bn=False, cpu=True)
-    def _wrap_dl(self, dl): return dl if isinstance(dl, DistributedDL) else CpuDL(dl, device='cpu')
 
 
 def sines(n=64):
@@ -68,31 +53,30 @@ def main(folder, epochs):
     if slow := float(os.environ.get('SLOW_WRITES', 0)):
         flush = checkpoint.flush
         checkpoint.flush = lambda path: (time.sleep(slow), flush(path))
-    several = [CpuTrainer()] if PROCESSES > 1 else []
-    seeds, layout = Seeds(1), 'padded' if several else 'ragged'      # DistributedDL counts samples by the first tensor's rows
-    dls = dataloaders(sines(), splits=(range(48), range(48, 64)), bs=8, layout=layout, seed=seeds.shuffle, device='cpu')
+    seeds = Seeds(1)
+    dls = dataloaders(sines(), splits=(range(48), range(48, 64)), bs=8, seed=seeds.shuffle, device='cpu')
     small = dict(embed_dim=16, depth=1, num_heads=2, proj_drop_rate=.1)
 
-    def saving(name): return [ExactCheckpoints(folder/name, every=1), *seeds.callbacks(), *([CpuTrainer()] if several else [])]
+    def saving(name): return [ExactCheckpoints(folder/name, every=1), *seeds.callbacks()]
     with seeds.initialising():
         learn = pretrain_learner(dls, 'romae_tiny', decoder_dim=16, decoder_depth=1, decoder_heads=2, encoder_kw=small, verbose=False)
     learn.add_cbs(saving('pretrain'))
-    if not several: learn.add_cb(DropTokens(.2, seed=3))
+    learn.add_cb(DropTokens(.2, seed=3))
     learn.logger = lambda *_: None
     (folder/'started').touch()
-    with learn.no_bar(): learn.fit_one_cycle(epochs, 1e-3)
+    with distributed(learn), learn.no_bar(): learn.fit_one_cycle(epochs, 1e-3)
     results = [outcome(learn)]
 
     with seeds.initialising(): clf = finetune_learner(dls, learn.model, verbose=False, groups='head', proj_drop_rate=.2)
     clf.add_cbs(saving('finetune'))
     clf.add_cb(EarlyStoppingCallback(patience=epochs))
     clf.logger = lambda *_: None
-    with clf.no_bar(): clf.fine_tune(epochs // 2, 1e-2)
+    with distributed(clf), clf.no_bar(): clf.fine_tune(epochs // 2, 1e-2)
     results += [outcome(clf)]
     tmp = folder/f'.result-{RANK}'
     tmp.write_text(json.dumps(results))
     tmp.rename(folder/f'result-{RANK}.json')
-    if distributed.is_initialized(): distributed.destroy_process_group()
+    if dist.is_initialized(): dist.destroy_process_group()
 
 
 if __name__ == '__main__': main(*sys.argv[1:])
