@@ -12,8 +12,10 @@ export PYTHONWARNINGS ?= ignore::FutureWarning:torch.jit._script
 export MPLBACKEND ?= agg
 
 THREADS ?= 2
+SEEDS ?= 0 1 2 3 4 5
+STUDY := recipes/results/japanese_vowels
 
-.PHONY: help install demo demo-quick bench test soak docs prepare check export sync nb timm timm-tiny clean
+.PHONY: help install demo demo-quick bench study test soak docs prepare check export sync nb timm timm-tiny clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -37,6 +39,13 @@ bench: $(STAMP) ## speed and memory beside timm, and beside the reference with R
 
 test: $(STAMP) ## the tests
 	$(BIN)/python -m pytest
+
+study: $(STAMP) ## JapaneseVowels with steps lost: ours, from scratch, REFERENCE=its checkout, settings chosen on validation parts (hours)
+	$(BIN)/python recipes/japanese_vowels.py --seeds $(SEEDS) --processes 2 --arms ours scratch $(if $(REFERENCE),reference reference-carried --reference '$(abspath $(REFERENCE))')
+	$(BIN)/python recipes/japanese_vowels.py --seeds $(SEEDS) --processes 2 --choose
+	mkdir -p $(STUDY)
+	cp reports/japanese_vowels/results.json reports/japanese_vowels/choices.json $(STUDY)
+	cp reports/japanese_vowels/chosen/results.json $(STUDY)/chosen.json
 
 soak: $(STAMP) ## kill training 20 times at random moments, on one process and on two, and compare with a run left alone (half an hour)
 	KILLS=20 COMMANDS=1 $(BIN)/python -m pytest -s tests/system/test_resume.py

@@ -2,7 +2,10 @@
 
     python recipes/japanese_vowels.py --seeds 0 1 2                                  # ours, and ours from scratch
     python recipes/japanese_vowels.py --seeds 0 1 2 --arms reference --reference DIR # DIR: a checkout of github.com/Chromeilion/RoMAE
+    python recipes/japanese_vowels.py --seeds 0 1 2 --choose                         # other settings of ours, chosen on validation parts; then the best
     python recipes/japanese_vowels.py --table                                        # what is there so far, and results.json
+
+`make study REFERENCE=DIR` does all of it, six seeds, and keeps the results where the documentation reads them.
 
 Every run is one file, `OUT/<arm>-<seed>.json`; runs that are there are skipped, so a command that was stopped goes on where it was, and
 two commands may share a folder if their seeds or arms differ (`--processes 2` does the same in one command). The test part is read once per
@@ -20,7 +23,8 @@ import random
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
+from hashlib import sha1
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import mean, stdev
@@ -31,6 +35,13 @@ from torch.nn import functional as F
 
 ARMS = ('ours', 'scratch', 'reference', 'reference-carried')
 CLASSES, CHANNELS = 9, 12
+
+
+# Settings of ours to choose from. Their validation runs have seeds, and so lost steps, of their own.
+OWN = dict(standardise=True, pool='avg')
+CHOICES = {'as given': {}, 'standardised': dict(standardise=True), 'mean of tokens': OWN, 'stochastic depth': OWN | dict(drop_path=.1),
+           'half hidden': OWN | dict(mask_ratio=.5), 'twice as long': OWN | dict(pretrain_epochs=400)}
+CHOICE_SEEDS, CHOICE_VALID = (100, 101, 102), .3
 
 
 @dataclass(frozen=True)
@@ -209,9 +220,14 @@ def train(model, optimizer, loss_of, samples, epochs, batch, plan, seed):
     return mean(losses)
 
 
-def pretrained(impl, name, train_samples, plan, seed, out):
-    "A pre-trained model and its last loss; the weights are kept, so that a run that was stopped need not train again."
-    file, model = out/'pretrained'/f'{name}-{seed}.pt', impl.pretrainer()
+# what pre-training does not see of a plan
+LATER = ('epochs', 'batch', 'lr', 'momentum', 'smoothing', 'pool', 'drop_path')
+
+
+def pretrained(impl, name, train_samples, plan, seed, folder):
+    "A pre-trained model and its last loss; the weights are kept: runs that were stopped, or that differ in fine-tuning only, need not train again."
+    seen = {k: v for k, v in asdict(plan).items() if k not in LATER}
+    file, model = folder/f'{name}-{seed}-{sha1(json.dumps(seen).encode()).hexdigest()[:8]}.pt', impl.pretrainer()
     if file.exists():
         saved = torch.load(file, weights_only=True)
         model.load_state_dict(saved['model'])
@@ -231,7 +247,7 @@ def scores(impl, model, samples):
     return dict(accuracy=(logits.argmax(1) == labels).double().mean().item(), cross_entropy=F.cross_entropy(logits, labels).item())
 
 
-def run(arm, seed, plan, reference, out):
+def run(arm, seed, plan, reference, out, weights):
     "One arm with one seed: pre-train, fine-tune, report."
     torch.set_num_threads(1)
     impl = implementation(arm, plan, reference)
@@ -240,7 +256,7 @@ def run(arm, seed, plan, reference, out):
     torch.manual_seed(seed); random.seed(seed)                        # the reference draws its masks with `random`
     start = None
     if arm != 'scratch':
-        start, result['pretrain_loss'], result['pretrain_seconds'] = pretrained(impl, arm.split('-')[0], samples, plan, seed, out)
+        start, result['pretrain_loss'], result['pretrain_seconds'] = pretrained(impl, arm.split('-')[0], samples, plan, seed, weights)
     torch.manual_seed(seed + 1000)                                    # the same whether weights were trained just now or read
     model, begin = impl.classifier(start), time.process_time()
     sgd = torch.optim.SGD(model.parameters(), plan.lr, plan.momentum)
@@ -314,27 +330,55 @@ def main():
     parser.add_argument('--valid', type=float, default=0., help='share of the training part to report on instead of the test part')
     parser.add_argument('--set', nargs='*', default=[], metavar='NAME=VALUE', help='other settings: ' + ', '.join(f.name for f in fields(Plan)))
     parser.add_argument('--processes', type=int, default=1, help='runs side by side, one thread each')
+    parser.add_argument('--choose', action='store_true', help=f'try {len(CHOICES)} settings of ours on validation parts, and the best on the test part')
     parser.add_argument('--table', action='store_true', help='run nothing, show what is there')
     args = parser.parse_args()
     plan = settings(args.set, args.valid)
-    read(args.out, plan)
-    jobs = [(a, s) for s in args.seeds for a in args.arms if not (args.out/f'{a}-{s}.json').exists() and not args.table]
-    # one process takes all arms of a seed: two of them share the pre-trained weights
-    by_seed = [[(a, s) for a, s in jobs if s == seed] for seed in dict.fromkeys(s for _, s in jobs)]
+    if args.choose: choose(plan, args)
+    else:
+        if not args.table: run_arms(args.arms, args.seeds, plan, args.out, args)
+        print(keep(args.out, plan))
+
+
+def run_arms(arms, seeds, plan, out, args):
+    "All runs that are not there yet. One process takes all arms of a seed: two of them share the pre-trained weights."
+    read(out, plan)
+    jobs = [[(a, s) for a in arms if not (out/f'{a}-{s}.json').exists()] for s in dict.fromkeys(seeds)]
     with ProcessPoolExecutor(args.processes, get_context('spawn')) as pool:
-        for done in as_completed([pool.submit(run_all, js, plan, args.reference, args.out) for js in by_seed]): done.result()
-    results = read(args.out, plan)
-    if not results: raise SystemExit(f'{args.out}: no results yet')
-    rows = summary(results)
-    whole(args.out/'results.json', lambda f: f.write_text(json.dumps(dict(plan=asdict(plan), summary=rows, runs=results), indent=1) + '\n', encoding='utf-8'))
-    print(text(rows, results[0]['part']))
+        for done in as_completed([pool.submit(run_all, js, plan, args.reference, out, args.out/'pretrained') for js in jobs if js]): done.result()
 
 
-def run_all(jobs, plan, reference, out):
+def run_all(jobs, plan, reference, out, weights):
     for arm, seed in jobs:
-        r = run(arm, seed, plan, reference, out)
+        r = run(arm, seed, plan, reference, out, weights)
         times = ', '.join(f'{k.split("_")[0]} {r[k]:.0f} s' for k in ('pretrain_seconds', 'finetune_seconds') if k in r)
-        print(f'{arm} {seed}: {100 * r["accuracy"]:.2f}% of the {r["part"]} part ({times})', flush=True)
+        print(f'{out.name}: {arm} {seed}: {100 * r["accuracy"]:.2f}% of the {r["part"]} part ({times})', flush=True)
+
+
+def keep(out, plan):
+    "Write `results.json`; returns it as text."
+    results = read(out, plan)
+    if not results: raise SystemExit(f'{out}: no results yet')
+    rows = summary(results)
+    whole(out/'results.json', lambda f: f.write_text(json.dumps(dict(plan=asdict(plan), summary=rows, runs=results), indent=1) + '\n', encoding='utf-8'))
+    return text(rows, results[0]['part'])
+
+
+def choose(plan, args):
+    "Every choice on validation parts; then the one with the best accuracy, or of equals the least cross-entropy, on the test part."
+    found = []
+    for name, changes in CHOICES.items():
+        out, own = args.out/'choices'/name.replace(' ', '-'), replace(plan, valid=CHOICE_VALID, **changes)
+        run_arms(['ours'], CHOICE_SEEDS, own, out, args)
+        runs = read(out, own)
+        found.append(dict(name=name, changes=changes, runs=len(runs), **{k: mean(r[k] for r in runs) for k in ('accuracy', 'cross_entropy')}))
+    best = max(found, key=lambda c: (c['accuracy'], -c['cross_entropy']))
+    said = dict(valid=CHOICE_VALID, seeds=CHOICE_SEEDS, choices=found, chosen=best['name'])
+    whole(args.out/'choices.json', lambda f: f.write_text(json.dumps(said, indent=1) + '\n', encoding='utf-8'))
+    for c in found: print(f'{c["name"]:20}{100 * c["accuracy"]:8.2f}%{c["cross_entropy"]:9.4f}{"  <- chosen" if c is best else ""}')
+    own = replace(plan, **best['changes'])
+    run_arms(['ours'], args.seeds, own, args.out/'chosen', args)
+    print(keep(args.out/'chosen', own))
 
 
 if __name__ == '__main__': main()
