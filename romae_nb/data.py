@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['NARROW', 'RaggedToDevice', 'seed_of', 'length_buckets', 'epoch_batches', 'seeded', 'TokenDL', 'peek', 'dataloaders',
-           'model_inputs', 'ModelInputs', 'show_sample', 'batch_samples', 'LAYOUTS', 'GridDataset', 'IrregularDataset',
-           'Part', 'Parts', 'TokenDataset', 'batch_parts', 'collate', 'encode_labels', 'ItemDataset', 'StreamDataset',
+           'ModelInputs', 'show_sample', 'batch_samples', 'LAYOUTS', 'GridDataset', 'IrregularDataset', 'Part', 'Parts',
+           'TokenDataset', 'batch_parts', 'collate', 'encode_labels', 'model_inputs', 'ItemDataset', 'StreamDataset',
            'folder_dataset', 'make_shards', 'shard_dataset', 'timm_dataset', 'Scaling', 'fit_scaling', 'from_frame',
            'from_ts', 'series_dataset']
 
@@ -22,14 +22,14 @@ from fastcore.basics import chunked, patch
 from fasttransform import Transform
 from torch import Tensor
 
-from .datasets import LAYOUTS, GridDataset, IrregularDataset, Part, Parts, TokenDataset, batch_parts, collate, encode_labels
+from .datasets import LAYOUTS, GridDataset, IrregularDataset, Part, Parts, TokenDataset, batch_parts, collate, encode_labels, model_inputs
 from .images import ItemDataset, StreamDataset, folder_dataset, make_shards, shard_dataset, timm_dataset
 from .scaling import Scaling, fit_scaling
 from .series import from_frame, from_ts, series_dataset
-from .tubelets import Ragged
+from .tubelets import Ragged, on_tokens
 
 # %% ../nbs/20_data.ipynb #93879edc
-_all_ = ['LAYOUTS', 'GridDataset', 'IrregularDataset', 'Part', 'Parts', 'TokenDataset', 'batch_parts', 'collate', 'encode_labels',
+_all_ = ['LAYOUTS', 'GridDataset', 'IrregularDataset', 'Part', 'Parts', 'TokenDataset', 'batch_parts', 'collate', 'encode_labels', 'model_inputs',
          'ItemDataset', 'StreamDataset', 'folder_dataset', 'make_shards', 'shard_dataset', 'timm_dataset', 'Scaling', 'fit_scaling',
          'from_frame', 'from_ts', 'series_dataset']
 
@@ -408,12 +408,6 @@ def _check_alike(first, p):
                                     'takes one kind, with the same vocab, marks and channels (give vocab=, marks= and channels= to each)')
 
 # %% ../nbs/20_data.ipynb #76c11c46
-def model_inputs(
-    inputs:tuple,  # of a batch: values[, positions[, pad_mask[, value_mask]]]
-) -> tuple:        # without the marks, and without None at the end
-    "What a model takes of a batch."
-    return Parts(*inputs)._replace(value_mask=None).inputs
-
 class ModelInputs(Callback):
     "Hand a model what it takes, without the marks of missing numbers."
     order = 20
@@ -571,6 +565,8 @@ def show_results(self:TokenDL,
     rows = lambda x: [r for r, *_ in batch_samples((x, *shown[1:self.n_inp]), self.n_inp, max_n)]
     p = batch_parts(b, self.n_inp)
     if self.scaling is not None: out = self.scaling.unscale_values(out, p.positions, p.pad_mask)
+    if p.value_mask is not None and mask is not None:                   # neither there nor predicted
+        out = on_tokens(lambda x, gone, h: x.masked_fill(gone & ~(h if h.ndim == x.ndim else h.unsqueeze(-1)), float('nan')), out, p.value_mask, mask)
     self._show_reconstructions(samples, rows(out), None if mask is None else rows(mask), figsize, **kwargs)
 
 # %% ../nbs/20_data.ipynb #72dbad2b

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MOST_CLASSES', 'LAYOUTS', 'as_numbers', 'encode_labels', 'TokenDataset', 'IrregularDataset', 'GridDataset', 'Parts',
-           'batch_parts', 'collate', 'Part']
+           'batch_parts', 'collate', 'Part', 'model_inputs']
 
 # %% ../nbs/10_datasets.ipynb #5987fdaf
 import warnings
@@ -352,3 +352,10 @@ def _indices(indices, n):
                          + (f', {idx.min()} to {idx.max()}' if idx.size else '')
                          + f'; takes sample numbers from 0 to {n - 1}, one at least')
     return idx.tolist()
+
+# %% ../nbs/10_datasets.ipynb #12b54721
+def model_inputs(
+    inputs:tuple,  # of a batch: values[, positions[, pad_mask[, value_mask]]]
+) -> tuple:        # without the marks, and without None at the end
+    "What a model takes of a batch."
+    return Parts(*inputs)._replace(value_mask=None).inputs

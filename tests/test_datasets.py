@@ -7,6 +7,7 @@ from romae_nb.datasets import *
 import math, pytest
 import numpy as np
 import torch
+from tempfile import TemporaryDirectory
 from hypothesis import given, settings, strategies as st
 from romae_nb.scaling import Scaling, fit_scaling
 from romae_nb.tubelets import Ragged
@@ -74,7 +75,7 @@ def test_labels_of_all_kinds():
                                        ([.5, 2.], 'regression', [], torch.float32), ([[.5], [2.]], 'regression', [], torch.float32)]:
         ds = IrregularDataset([[1.], [2.]], [[0.], [0.]], labels)
         assert (ds.task, ds.vocab, ds[0][2].dtype) == (task, vocab, dtype)
-        assert Part(ds).collate([ds[0], ds[1]])[2].tolist() == (np.asarray(labels).tolist() if labels != ['b', 'a'] else [1, 0])
+        assert ds[1][2].tolist() == (labels[1] if labels != ['b', 'a'] else 0)
     assert IrregularDataset([[1.]], [[0.]]).task is None and 'numbers to predict' in repr(ds)
 
 
@@ -212,3 +213,13 @@ def test_part_batches():
     part = Part(IrregularDataset([[[1.], [math.nan]], [[2.]]], [[0., 1.], [0.]], ['a', 'b']), [1, 0], 'padded')
     assert len(part) == 2 and part.n_inp == 4 and part.lengths == [1, 2] and len(list(part)) == 2
     assert part.collate(list(part))[3][1, :, 0].tolist() == [False, True] and part.collate(list(part))[4].tolist() == [1, 0]
+    for labels in ([[0, 1], [1, 1]], [.5, 2.], [[.5], [2.]]):                # several labels, and numbers to predict
+        part = Part(IrregularDataset([[1.], [2.]], [[0.], [0.]], labels))
+        assert part.collate(list(part))[2].tolist() == labels
+
+
+# %% 43c9d8e9
+def test_model_inputs_are_what_a_model_takes():
+    holey = Part(IrregularDataset([[[1.], [math.nan]], [[2.]]], [[0., 1.], [0.]]))
+    b = holey.collate(list(holey))
+    assert [x is y for x, y in zip(model_inputs(b), b)] == [True, True] and len(b) == 4 and model_inputs(b[:1]) == b[:1]
