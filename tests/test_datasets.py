@@ -52,9 +52,9 @@ def test_irregular_refuses(kw, match):
 # %% bb30f2af
 def test_grid_refuses():
     with pytest.raises(ValueError, match=r'values: got shape \(4, 4\)'): GridDataset(np.zeros((4, 4)))
-    for values, match in [(np.zeros((2, 1, 4, 4), dtype=bool), 'values: got type bool'), ([np.zeros((1, 4, 4)), np.zeros((3, 4, 4))], 'values: got a list that is no array'),
-                          ((x for x in [1]), 'got a .* that is no array of numbers .*generator'), (np.full((1, 1, 2, 2), np.inf), 'values: got infinite'), (torch.zeros(1, 2, 2, dtype=torch.cfloat), 'values: got type torch.complex64')]:
-        with pytest.raises(ValueError, match=match): GridDataset(values)
+    for grid, match in [(np.zeros((2, 1, 4, 4), dtype=bool), 'values: got type bool'), ([np.zeros((1, 4, 4)), np.zeros((3, 4, 4))], 'values: got a list that is no array'),
+                        ((x for x in [1]), 'got a .* that is no array of numbers .*generator'), (np.full((1, 1, 2, 2), np.inf), 'values: got infinite'), (torch.zeros(1, 2, 2, dtype=torch.cfloat), 'values: got type torch.complex64')]:
+        with pytest.raises(ValueError, match=match): GridDataset(grid)
 
 
 # %% dbb252c5

@@ -107,7 +107,6 @@ def test_items_refuse():
     with pytest.raises(ValueError, match='vocab: got no names'): ItemDataset([(image, 0)], [])
     for label in (0, np.int64(0), torch.tensor(0)): assert ItemDataset([(image, label)], ['a'])[0][1].item() == 0
     assert to_values(image[:, ::-1].astype('>f4')).shape == (1, 4, 4) and to_values(np.eye(3) > 0, 'HW').unique().tolist() == [0, 1]
-    with pytest.raises(ValueError, match="root: got None for 'imagenet'"): timm_dataset('imagenet')
 
 
 # %% f82c507c
@@ -262,4 +261,5 @@ def test_shards_refuse():
         with pytest.raises(ValueError, match=r"urls: got a sample of members \['txt'\]; takes one image"): shard_dataset(d + '/odd.tar', ['a'])
         with tarfile.open(d + '/odd.tar', 'w') as tar: tar.add(next(root.rglob('*.png')), '1.png')
         with pytest.raises(ValueError, match=r"label: .*odd.tar has a sample of members \['png'\]; takes .cls"): shard_dataset(d + '/odd.tar', ['a'])
+        with pytest.raises(ValueError, match="root: got None for 'imagenet'"): timm_dataset('imagenet')
         with pytest.raises(ValueError, match='n: got 0; takes the number of samples'): timm_dataset('wds/', out, 'train-000000.tar', vocab=range(10))
