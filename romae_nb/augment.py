@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['CROPS', 'generator_of', 'Boxes', 'draw_boxes', 'box_cells', 'extents', 'in_boxes', 'derangement', 'take_rows',
            'join_tokens', 'Mix', 'draw_mix', 'mix_rows', 'mix_grids', 'cells_of', 'soft_targets', 'MixedLoss',
-           'Augmentation', 'MixSamples', 'EraseBox', 'JitterSeries', 'RepeatedDL', 'repeated', 'ImageTransform',
+           'Augmentation', 'MixSamples', 'EraseBox', 'JitterSeries', 'Copy', 'RepeatedDL', 'repeated', 'ImageTransform',
            'image_transforms']
 
 # %% ../nbs/21_augment.ipynb #986f3cc5
@@ -304,7 +304,7 @@ class MixSamples(Augmentation):
         model = get_model(self.learn.model)
         if isinstance(model, MaskedAutoencoder): raise TypeError('MixSamples: got a MaskedAutoencoder to train; takes a classifier, pre-training has no labels to mix')
         for cb in self.learn.cbs:
-            if isinstance(cb, MixHandler): raise ValueError(f'MixSamples: got {type(cb).__name__} beside it; takes one that mixes')
+            if isinstance(cb, (MixHandler, MixSamples)) and cb is not self: raise ValueError(f'MixSamples: got {type(cb).__name__} beside it; takes one that mixes')
         _per_sample(self.learn.loss_func)
 
     def before_train(self): self._loss, self.learn.loss_func = self.learn.loss_func, MixedLoss(self.learn.loss_func)
@@ -347,7 +347,7 @@ class EraseBox(Augmentation):
     def __init__(self,
         prob:float=.25,       # share of the samples; timm's recipes
         area:tuple[float, float]=(.02, 1 / 3),  # least and greatest share of a sample's extent; random erasing's
-        fill:float=0.,        # for cells of a grid
+        fill:float=0.,        # for cells of a grid; a model that is pre-trained sees 0
         axes:tuple[int, ...]|None=None,         # position axes that the box limits; None takes all
         seed:int=0,           # of all that is drawn here
     ):
@@ -364,6 +364,9 @@ class EraseBox(Augmentation):
         values, marks = p.values, p.value_mask
         inside = cells_of(values, draw_boxes(share, len(_grid_axes(values)), self.axes, self.rng, values.device))
         gone = inside & hit.view(-1, *[1] * (values.ndim - 1))
+        if isinstance(get_model(self.learn.model), MaskedAutoencoder):
+            marks = gone.expand_as(values) if marks is None else gone | marks
+            return p._replace(values=values.masked_fill(marks, 0), value_mask=marks).inputs
         return p._replace(values=values.masked_fill(gone if marks is None else gone & ~marks, self.fill)).inputs
 
     def _tokens(self, share, hit):
@@ -382,13 +385,27 @@ class JitterSeries(Augmentation):
         gain:float=0.,     # deviation of a factor around 1, per sample and channel
         shift:float=0.,    # greatest shift of a sample, either way, in units of the positions
         stretch:float=0.,  # greatest change of a sample's length, either way, as a share, below 1
-        axis:int=0,        # position axis that is time
+        axis:int|None=None,  # position axis that is time; None takes the first that holds no channel numbers
         seed:int=0,        # of all that is drawn here
     ):
         for name, x in (('jitter', jitter), ('gain', gain), ('shift', shift)):
             if x < 0: raise ValueError(f'{name}: got {x}; takes 0 or more')
         if not 0 <= stretch < 1: raise ValueError(f'stretch: got {stretch}; takes 0 or more, below 1')
         self.jitter, self.gain, self.shift, self.stretch, self.axis, self.seed = jitter, gain, shift, stretch, axis, seed
+
+    def _data(self, name):
+        "What the training data says of its channels, where it says anything."
+        return getattr(getattr(getattr(getattr(self.learn, 'dls', None), 'train', None), 'dataset', None), name, None)
+
+    def _time(self, n_axes):
+        channel = self._data('channel_axis')
+        axis = self.axis if self.axis is not None else 1 if channel == 0 else 0
+        if axis == channel or not 0 <= axis < n_axes:
+            raise ValueError(f'axis: got {axis} for positions of {n_axes} axes' + ('' if channel is None else f', where {channel} holds channel numbers') + '; takes the axis that is time')
+        return axis
+
+    def before_fit(self):
+        if self._data('n_axes') is not None and self._data('irregular'): self._time(self._data('n_axes'))
 
     def before_batch(self):
         xb, marks = self.learn.xb, Parts(*self.learn.xb).value_mask
@@ -400,26 +417,41 @@ class JitterSeries(Augmentation):
         elif _on_grid(xb): raise ValueError(f'batch: got values of shape {tuple(xb[0].shape)}; JitterSeries takes (B, T, C), or values with positions')
         else:
             values, positions = _to_rows(*xb)
-            self.learn.xb = _as_came(xb, self._values(values, marks is not None), self._times(positions))
+            axis = self._data('channel_axis')
+            channel = None if axis is None else positions.data[:, axis].round().long() - 1
+            self.learn.xb = _as_came(xb, self._values(values, marks is not None, channel), self._times(positions))
 
-    def _values(self, x, marked=False):
+    def _values(self, x, marked=False, channel=None):
         if marked:                                                   # what is missing stays 0
             x, marks = (x.like(part) for part in x.data.chunk(2, 1))
-            return x.like(torch.cat([self._values(x).data.masked_fill(marks.data > 0, 0), marks.data], 1))
+            return x.like(torch.cat([self._values(x, channel=channel).data.masked_fill(marks.data > 0, 0), marks.data], 1))
         tensor = lambda a: torch.as_tensor(a, dtype=x.dtype, device=x.device)
-        gain = tensor(self.rng.normal(1, self.gain, (len(x), x.shape[1])))[x.row_ids]
+        gain = tensor(self.rng.normal(1, self.gain, (len(x), x.shape[1] if channel is None else len(self._data('channels')))))
+        gain = gain[x.row_ids] if channel is None else gain[x.row_ids, channel].unsqueeze(1)             # a token may hold one channel
         return x.like(x.data * gain + tensor(self.rng.normal(0, self.jitter, tuple(x.shape))))
 
     def _times(self, x):
         if not (self.shift or self.stretch): return x                # to the last bit
-        tensor = lambda a: torch.as_tensor(a, dtype=x.dtype, device=x.device)
-        start = extents(x)[0][:, self.axis]
+        axis, tensor = self._time(x.shape[1]), lambda a: torch.as_tensor(a, dtype=x.dtype, device=x.device)
+        start = extents(x)[0][:, axis]
         shift, factor = (tensor(a) for a in (self.rng.uniform(-self.shift, self.shift, len(x)), self.rng.uniform(1 - self.stretch, 1 + self.stretch, len(x))))
         out, rows = x.data.clone(), x.row_ids
-        out[:, self.axis] = start[rows] + (out[:, self.axis] - start[rows]) * factor[rows] + shift[rows]
+        out[:, axis] = start[rows] + (out[:, axis] - start[rows]) * factor[rows] + shift[rows]
         return x.like(out)
 
 # %% ../nbs/21_augment.ipynb #d2d9026c
+class Copy(int):
+    "The number of a sample that is read several times."
+    copy = 0
+    @classmethod
+    def of(cls,
+        i:int,     # of the sample
+        copy:int,  # from 0
+    ):             # equal to `i`
+        out = cls(i)
+        out.copy = copy
+        return out
+
 class RepeatedDL(TokenDL):
     "A `TokenDL` whose every batch holds each of its samples several times."
     def __init__(self, dataset, repeats:int=3, **kwargs):
@@ -433,13 +465,16 @@ class RepeatedDL(TokenDL):
 
     def _order(self, epoch):
         idxs = list(itertools.chain(*epoch_batches(self.n, self.bs, self.shuffle, self.seed, epoch)[0]))
-        return [i for i in idxs[:-(-len(idxs) // self.repeats)] for _ in range(self.repeats)][:len(idxs)]
+        return [Copy.of(i, n) for i in idxs[:-(-len(idxs) // self.repeats)] for n in range(self.repeats)][:len(idxs)]
+
+    def _key(self, s): return s, getattr(s, 'copy', 0)
 
 def repeated(
     dl:TokenDL,     # training loader
     repeats:int=3,  # copies of each sample; DeiT's
 ) -> RepeatedDL:    # like it
     "A loader that repeats samples within an epoch."
+    if not isinstance(dl, TokenDL): raise TypeError(f'dl: got a {type(dl).__name__}; takes a loader, such as dls.train')
     return dl.new(cls=RepeatedDL, repeats=repeats)
 
 # %% ../nbs/21_augment.ipynb #0c070607
@@ -489,10 +524,16 @@ def image_transforms(
     "Augmentations for pictures, out of timm's factory. Raises ValueError for crops or channels that there are not."
     if crop not in CROPS: raise ValueError(f'crop: got {crop!r}; takes {", ".join(map(repr, CROPS))}')
     if len(mean) != len(std) or len(mean) not in (1, 3): raise ValueError(f'mean, std: got {len(mean)} and {len(std)} numbers; takes 3, or 1 for grey pictures')
-    kw = dict(input_size=(len(mean), *((size, size) if isinstance(size, int) else size)), interpolation=interpolation, mean=mean, std=std)
-    if not train: return ImageTransform(create_transform(**kw, crop_pct=crop_pct), len(mean))
-    first, second, last = create_transform(**kw, is_training=True, scale=scale, ratio=ratio, hflip=hflip, color_jitter=color_jitter,
-                                           auto_augment=auto_augment, re_prob=erase_prob, re_mode='pixel', separate=True)
+    sides = (size, size) if isinstance(size, int) else tuple(size)
+    if len(sides) != 2 or not all(isinstance(n, int) and n > 0 for n in sides): raise ValueError(f'size: got {size!r}; takes pixels, or height and width')
+    for name, p in (('hflip', hflip), ('erase_prob', erase_prob)):
+        if not 0 <= p <= 1: raise ValueError(f'{name}: got {p}; takes 0 to 1')
+    kw = dict(input_size=(len(mean), *sides), interpolation=interpolation, mean=mean, std=std)
+    try:
+        if not train: return ImageTransform(create_transform(**kw, crop_pct=crop_pct), len(mean))
+        first, second, last = create_transform(**kw, is_training=True, scale=scale, ratio=ratio, hflip=hflip, color_jitter=color_jitter,
+                                               auto_augment=auto_augment, re_prob=erase_prob, re_mode='pixel', separate=True)
+    except (AssertionError, KeyError) as e: raise ValueError(f'interpolation, auto_augment: got {interpolation!r} and {auto_augment!r} ({e}); takes names that timm knows') from e
     if crop != 'random': first = tv.Compose(_crop(crop, kw['input_size'][1:], interpolation) + first.transforms[1:])
     return ImageTransform(tv.Compose([first, second, last]), len(mean))
 

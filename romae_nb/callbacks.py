@@ -147,7 +147,7 @@ def before_batch(self:MaskedPretraining):
     model = self._model()
     mask = model.draw_mask(values, positions, pad_mask, generator=self._generator(values.device))
     if self._unchecked: self._unchecked = _check(model, values, positions, pad_mask, mask, use_cls=model.has_cls)
-    self.learn.xb = values, positions, pad_mask, mask
+    self.learn.xb = (values, positions, pad_mask, mask) + (() if value_mask is None else (value_mask,))
     if value_mask is not None and pad_mask is None: pad_mask = on_tokens(torch.zeros_like, mask)
     self.learn.yb = tuple(x for x in (values, mask, pad_mask, value_mask) if x is not None)
 

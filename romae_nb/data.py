@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['NARROW', 'RaggedToDevice', 'seed_of', 'length_buckets', 'epoch_batches', 'seeded', 'TokenDL', 'peek', 'dataloaders',
-           'model_inputs', 'ModelInputs', 'show_sample', 'batch_samples', 'LAYOUTS', 'GridDataset', 'IrregularDataset',
-           'Part', 'Parts', 'TokenDataset', 'batch_parts', 'collate', 'encode_labels', 'ItemDataset', 'StreamDataset',
+           'ModelInputs', 'show_sample', 'batch_samples', 'LAYOUTS', 'GridDataset', 'IrregularDataset', 'Part', 'Parts',
+           'TokenDataset', 'batch_parts', 'collate', 'encode_labels', 'model_inputs', 'ItemDataset', 'StreamDataset',
            'folder_dataset', 'make_shards', 'shard_dataset', 'timm_dataset', 'Scaling', 'fit_scaling', 'from_frame',
            'from_ts', 'series_dataset']
 
@@ -22,14 +22,14 @@ from fastcore.basics import chunked, patch
 from fasttransform import Transform
 from torch import Tensor
 
-from .datasets import LAYOUTS, GridDataset, IrregularDataset, Part, Parts, TokenDataset, batch_parts, collate, encode_labels
+from .datasets import LAYOUTS, GridDataset, IrregularDataset, Part, Parts, TokenDataset, batch_parts, collate, encode_labels, model_inputs
 from .images import ItemDataset, StreamDataset, folder_dataset, make_shards, shard_dataset, timm_dataset
 from .scaling import Scaling, fit_scaling
 from .series import from_frame, from_ts, series_dataset
-from .tubelets import Ragged
+from .tubelets import Ragged, on_tokens
 
 # %% ../nbs/20_data.ipynb #93879edc
-_all_ = ['LAYOUTS', 'GridDataset', 'IrregularDataset', 'Part', 'Parts', 'TokenDataset', 'batch_parts', 'collate', 'encode_labels',
+_all_ = ['LAYOUTS', 'GridDataset', 'IrregularDataset', 'Part', 'Parts', 'TokenDataset', 'batch_parts', 'collate', 'encode_labels', 'model_inputs',
          'ItemDataset', 'StreamDataset', 'folder_dataset', 'make_shards', 'shard_dataset', 'timm_dataset', 'Scaling', 'fit_scaling',
          'from_frame', 'from_ts', 'series_dataset']
 
@@ -195,7 +195,8 @@ class TokenDL(TfmdDL):
         if not isinstance(dataset, Part): dataset = Part(dataset, layout=layout or 'ragged', scaling=scaling)
         elif layout not in (None, dataset.layout) or scaling is not None:
             dataset = Part(dataset.dataset, dataset.indices, layout or dataset.layout, scaling or dataset.scaling)
-        if not (bs is None or isinstance(bs, int) and bs > 0): raise ValueError(f'bs: got {bs!r}; takes a number of samples, 1 or more')
+        if not (bs is None or type(bs) is int and bs > 0): raise ValueError(f'bs: got {bs!r}; takes a number of samples, 1 or more')
+        if not (isinstance(num_workers, int) and num_workers >= 0): raise ValueError(f'num_workers: got {num_workers!r}; takes a number of processes, 0 or more')
         self.max_rows, self.max_tokens, self.seed = bs, max_tokens, seed
         self.epoch, self.batch, self._skip, self._todo = 0, 0, 0, None
         self.rank, self.world, self.whole = 0, 1, False
@@ -273,7 +274,10 @@ def create_batches(self:TokenDL, samps):
 @patch
 def do_item(self:TokenDL, s):
     if not self.dataset.random: return super(TokenDL, self).do_item(s)
-    with seeded('item', self.seed, self.epoch if self.shuffle else 0, s): return super(TokenDL, self).do_item(s)
+    with seeded('item', self.seed, self.epoch if self.shuffle else 0, *self._key(s)): return super(TokenDL, self).do_item(s)
+
+@patch
+def _key(self:TokenDL, s): return s,                          # what sets a sample apart from others of an epoch; a subclass may know more
 
 # %% ../nbs/20_data.ipynb #6aa4508a
 @patch
@@ -357,7 +361,7 @@ def to_detach(self:TokenDL,
 # %% ../nbs/20_data.ipynb #26095d5a
 def dataloaders(
     *datasets:TokenDataset,  # one dataset with `splits`, or one dataset per part: training, validation, ...
-    splits=None,             # sample numbers (or bool arrays) per part: (train, valid[, test, ...])
+    splits=None,             # sample numbers (or bool arrays) per part: (train, valid[, test, ...]); all share the dataset's transform, augmentation too
     bs:int|None=None,        # samples per training batch; None is 64, or with `max_tokens` as many as fit
     val_bs:int|None=None,    # samples per batch of the other parts; None takes `bs`
     layout:str='ragged',     # 'ragged' or 'padded', see `collate`; grid data knows no difference
@@ -373,11 +377,13 @@ def dataloaders(
     "DataLoaders for `Learner`s. Raises ValueError for parts that overlap or do not belong together."
     parts = _parts(datasets, splits, layout)
     if not (scaling in (None, 'fit') or isinstance(scaling, Scaling)): raise ValueError(f"scaling: got {scaling!r}; takes a Scaling, 'fit' or None")
-    if isinstance(scaling, str): scaling = fit_scaling(parts[0])
+    if isinstance(scaling, str):
+        with seeded('scaling', seed): scaling = fit_scaling(parts[0])                       # samples may be augmented
     for p in parts: p.scaling = scaling
     kw = dict(num_workers=num_workers, seed=seed, max_tokens=max_tokens)
-    dls = [TokenDL(p, bs=bs if i == 0 else val_bs or bs, shuffle=shuffle and i == 0, drop_last=drop_last and i == 0, **kw)
+    dls = [TokenDL(p, bs=bs if i == 0 or val_bs is None else val_bs, shuffle=shuffle and i == 0, drop_last=drop_last and i == 0, **kw)
            for i, p in enumerate(parts)]
+    if drop_last and not len(dls[0]): raise ValueError(f'drop_last: got True for {len(parts[0])} training samples, less than a batch; takes False, or a smaller bs')
     return DataLoaders(*dls, path=path, device=default_device() if device is None else torch.device(device))
 
 # %% ../nbs/20_data.ipynb #e93f35d9
@@ -386,6 +392,7 @@ def _parts(datasets, splits, layout):
         raise ValueError(f'datasets: got {len(datasets)}{" with splits" if splits is not None else ""}; '
                          'takes one with splits, or one per part')
     if splits is None and len(datasets) == 1: raise ValueError('splits: got None for one dataset; takes (train, valid) sample numbers')
+    if not (splits is None or hasattr(splits, '__iter__')): raise ValueError(f'splits: got {splits!r}; takes (train, valid) sample numbers')
     parts = [Part(datasets[0], idx, layout) for idx in splits] if splits is not None else [Part(d, None, layout) for d in datasets]
     if len(parts) < 2: raise ValueError(f'splits: got {len(parts)} parts; takes two or more: training and validation')
     if splits is not None and len(set().union(*(p.indices for p in parts))) < sum(map(len, parts)):
@@ -394,18 +401,13 @@ def _parts(datasets, splits, layout):
     return parts
 
 def _check_alike(first, p):
-    for name in ('labelled', 'vocab', 'irregular', 'marks', 'channels', 'channel_axis'):
+    for name in ('labelled', 'task', 'vocab', 'irregular', 'marks', 'channels', 'channel_axis', 'n_values', 'n_axes'):
         a, b = getattr(first, name), getattr(p, name)
+        if name in ('n_values', 'n_axes') and None in (a, b): continue                      # files tell when they are read
         if a != b: raise ValueError(f'datasets: got {p.dataset} beside {first.dataset}, {name} {b} beside {a}; '
                                     'takes one kind, with the same vocab, marks and channels (give vocab=, marks= and channels= to each)')
 
 # %% ../nbs/20_data.ipynb #76c11c46
-def model_inputs(
-    inputs:tuple,  # of a batch: values[, positions[, pad_mask[, value_mask]]]
-) -> tuple:        # without the marks, and without None at the end
-    "What a model takes of a batch."
-    return Parts(*inputs)._replace(value_mask=None).inputs
-
 class ModelInputs(Callback):
     "Hand a model what it takes, without the marks of missing numbers."
     order = 20
@@ -492,10 +494,10 @@ def batch_samples(
     batch:tuple,      # a batch, as `collate` makes it
     n_inp:int,        # entries that are input
     max_n:int=9,      # samples wanted
-) -> list[tuple]:     # (values, positions or None, label or None) per sample, on the CPU
+) -> list[tuple]:     # (values, positions or None, label or None) per sample, on the CPU; labels as plain numbers, or lists of them
     "Take a batch apart again."
     values, positions, pad_mask, _, labels = batch_parts(batch, n_inp)
-    labels = [None] * max_n if labels is None else [int(y) for y in labels[:max_n]]
+    labels = [None] * max_n if labels is None else labels[:max_n].tolist()
     if isinstance(positions, Tensor): positions = positions.transpose(1, 2)
     if pad_mask is not None: values, positions = (Ragged.from_padded(x, pad_mask) for x in (values, positions))
     values, positions = (x if x is None else _rows_of(x, max_n) for x in (values, positions))
@@ -520,6 +522,16 @@ def _names(self:TokenDL, ax):
 
 # %% ../nbs/20_data.ipynb #7b1c974c
 @patch
+def label_text(self:TokenDL,
+    y,     # label of a sample: a class number, a list of yes and no, a number or a list of numbers
+) -> str:  # names where there are any
+    "A label as titles show it."
+    if self.dataset.task == 'classification': return str(self.vocab[y])
+    if self.dataset.task == 'multilabel': return ', '.join(str(name) for name, yes in zip(self.vocab, y) if yes) or 'none'
+    return ', '.join(f'{x:.3g}' for x in (y if isinstance(y, list) else [y]))
+
+# %% ../nbs/20_data.ipynb #398d551c
+@patch
 def show_batch(self:TokenDL,
     b:tuple|None=None,  # a batch; None draws one, leaving the order of later ones as it was
     max_n:int=9,        # samples
@@ -533,14 +545,14 @@ def show_batch(self:TokenDL,
     if not show: return samples
     _, axs = _axes(-(-len(samples) // ncols), min(ncols, len(samples)), (2.6, 1.9), figsize)
     for ax, (values, positions, label) in zip(axs.flat, samples):
-        show_sample(values, positions, _shown(ax), None if label is None else str(self.vocab[label]), channel_axis=self.dataset.channel_axis, **kwargs)
+        show_sample(values, positions, _shown(ax), None if label is None else self.label_text(label), channel_axis=self.dataset.channel_axis, **kwargs)
     self._names(axs.flat[0])
 
 # %% ../nbs/20_data.ipynb #1a1ff57d
 @patch
 def show_results(self:TokenDL,
     b:tuple,       # a batch
-    out,           # class numbers (B,), or reconstructions: values in the form and scale that the batch has them
+    out,           # predicted labels, (B,) or (B, C), as the loss decodes them; or reconstructions: values in the form and scale that the batch has them
     max_n:int=9,   # samples
     mask=None,     # of reconstructions: True = hidden, per token, as the batch is laid out; for grids (B, ...), per value
     figsize=None,  # in inches; None fits
@@ -549,10 +561,12 @@ def show_results(self:TokenDL,
     "Draw samples with what became of them, in the data's units."
     shown = self.decode(b)
     samples, kwargs = batch_samples(shown, self.n_inp, max_n), dict(channel_axis=self.dataset.channel_axis) | kwargs
-    if isinstance(out, Tensor) and out.ndim == 1: return self._show_classes(samples, out.tolist(), figsize, **kwargs)
+    if isinstance(out, Tensor) and out.ndim <= 2: return self._show_classes(samples, out.tolist(), figsize, **kwargs)
     rows = lambda x: [r for r, *_ in batch_samples((x, *shown[1:self.n_inp]), self.n_inp, max_n)]
     p = batch_parts(b, self.n_inp)
     if self.scaling is not None: out = self.scaling.unscale_values(out, p.positions, p.pad_mask)
+    if p.value_mask is not None and mask is not None:                   # neither there nor predicted
+        out = on_tokens(lambda x, gone, h: x.masked_fill(gone & ~(h if h.ndim == x.ndim else h.unsqueeze(-1)), float('nan')), out, p.value_mask, mask)
     self._show_reconstructions(samples, rows(out), None if mask is None else rows(mask), figsize, **kwargs)
 
 # %% ../nbs/20_data.ipynb #72dbad2b
@@ -560,9 +574,9 @@ def show_results(self:TokenDL,
 def _show_classes(self:TokenDL, samples, predicted, figsize, ncols=3, **kwargs):
     _, axs = _axes(-(-len(samples) // ncols), min(ncols, len(samples)), (2.6, 1.9), figsize)
     for ax, (values, positions, y), p in zip(axs.flat, samples, predicted):
-        truth = '' if y is None else f'{self.vocab[y]} / '
-        show_sample(values, positions, _shown(ax), f'{truth}{self.vocab[p]}', **kwargs)
-        ax.title.set_color('k' if y in (None, p) else 'r')
+        truth = '' if y is None else f'{self.label_text(y)} / '
+        show_sample(values, positions, _shown(ax), f'{truth}{self.label_text(p)}', **kwargs)
+        ax.title.set_color('k' if self.dataset.task == 'regression' or y in (None, p) else 'r')
     self._names(axs.flat[0])
 
 @patch

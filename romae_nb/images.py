@@ -7,9 +7,12 @@ __all__ = ['ARRAYS', 'EXTENSIONS', 'AXES', 'SPLITS', 'INFO', 'read_image', 'to_v
            'folder_dataset', 'StreamDataset', 'timm_dataset', 'make_shards', 'ShardItems', 'shard_dataset']
 
 # %% ../nbs/11_images.ipynb #bd23dabd
-import hashlib, io, json, os, random, tarfile
+import hashlib, io, json, operator, os, random, tarfile, warnings
 from collections import Counter
 from collections.abc import Callable
+from contextlib import contextmanager
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 import numpy as np
@@ -20,7 +23,7 @@ from torch.utils.data import IterableDataset
 from torchvision.datasets import DatasetFolder
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
-from .datasets import TokenDataset
+from .datasets import TokenDataset, as_numbers
 from .hub import _write_json
 
 # %% ../nbs/11_images.ipynb #903aea4b
@@ -32,16 +35,30 @@ def read_image(
     mode:str|None='RGB',   # pictures are converted to it, as PIL does; None leaves them
     name:str|None=None,    # by whose ending to tell the format; None takes the path
 ):                         # a PIL image, or an array
-    "Read one file. Raises ValueError for a .npz that holds several arrays and none named 'values'."
-    ending = Path(name or file).suffix.lower()
-    if ending == '.npy': return np.load(file, allow_pickle=False)
-    if ending == '.npz':
-        with np.load(file, allow_pickle=False) as arrays:
-            key = 'values' if 'values' in arrays.files or len(arrays.files) != 1 else arrays.files[0]
-            if key not in arrays.files: raise ValueError(f"file: {name or file} holds {arrays.files}; takes one array, or one named 'values'")
-            return arrays[key]
-    if ending in ARRAYS: return _extra('tifffile', 'tif').imread(file)
-    with Image.open(file) as image: return image.convert(mode or image.mode)
+    "Read one file. Raises ValueError, naming it, for one that is broken, and for pictures of 16 bits, which PIL would cut off at 8."
+    name = name or file
+    ending = Path(name).suffix.lower()
+    if ending == '.npz': return _one_array(file, name)
+    if ending in ARRAYS:
+        read = partial(np.load, allow_pickle=False) if ending == '.npy' else _extra('tifffile', 'tif').imread
+        with _naming(name): return read(file)
+    with _naming(name), Image.open(file) as image: image.load()
+    if mode and image.mode[0] in 'IF' and mode[0] not in 'IF':
+        raise ValueError(f'mode: got {mode!r} for {name}, whose numbers are larger than bytes (PIL calls it {image.mode!r}) and would be cut off; takes None')
+    try: return image.convert(mode or image.mode)
+    except ValueError as e: raise ValueError(f'mode: got {mode!r} for {name}, which is {image.mode!r}; takes what PIL converts to, or None') from e
+
+def _one_array(file, name):
+    with _naming(name): arrays = dict(np.load(file, allow_pickle=False))
+    if len(arrays) > 1 and 'values' not in arrays: raise ValueError(f"file: {name} holds {list(arrays)}; takes one array, or one named 'values'")
+    return arrays['values'] if 'values' in arrays else next(iter(arrays.values()))
+
+@contextmanager
+def _naming(name):
+    "Say which file it was that a reader could not read. Readers raise errors of many kinds; all of them mean the same."
+    try: yield
+    except (FileNotFoundError, PermissionError, ImportError, MemoryError): raise
+    except Exception as e: raise ValueError(f'file: {name} cannot be read ({type(e).__name__}: {e}); takes whole files: {", ".join(EXTENSIONS)}') from e
 
 # %% ../nbs/11_images.ipynb #238d6ecc
 def _extra(module, extra):
@@ -59,7 +76,8 @@ def to_values(
 ) -> torch.Tensor:   # float32, (C, H, W), (T, C, H, W) or (T, C); bytes become 0 to 1
     "A sample as models take it. Raises ValueError for another number of axes."
     if isinstance(x, Image.Image): x, axes = np.array(x), 'HW' if len(x.getbands()) == 1 else 'HWC'
-    x = torch.as_tensor(x.astype(np.float32) if isinstance(x, np.ndarray) and x.dtype.kind == 'u' and x.dtype != np.uint8 else x)
+    if getattr(x, 'dtype', None) in (torch.bool, np.dtype(bool)): x = x * 1.        # a mask
+    x = as_numbers('values', x)
     if x.ndim != len(axes): raise ValueError(f'axes: got {axes!r} for an array of shape {tuple(x.shape)}; takes one of {", ".join(AXES)} with as many axes')
     if axes == 'HW': x, axes = x.unsqueeze(0), 'CHW'
     if axes in ('HWC', 'THWC'): x = x.movedim(-1, -3)
@@ -77,7 +95,9 @@ class ItemDataset(TokenDataset):
         random:bool|None=None,          # whether `transform` draws random numbers; None: if there is one. Loaders seed it per sample and epoch
     ):
         if axes not in AXES: raise ValueError(f'axes: got {axes!r}; takes {", ".join(AXES)}')
+        if not all(hasattr(items, m) for m in ('__len__', '__getitem__')): raise ValueError(f'items: got a {type(items).__name__}; takes a sequence of (image or array, class number) pairs')
         if not len(items): raise ValueError('items: got none; takes one sample at least')
+        if vocab is not None and not len(vocab): raise ValueError('vocab: got no names; takes one at least, or None for samples without labels')
         self.items, self.vocab, self.transform, self.axes, self.marks = items, list(vocab or []), transform, axes, marks
         self.random = transform is not None if random is None else random
         targets = getattr(items, 'targets', None)
@@ -85,8 +105,16 @@ class ItemDataset(TokenDataset):
 
     def __len__(self): return len(self.items)
     def __getitem__(self, i):
-        image, label = self.items[i]
-        return (self.prepare(image), torch.tensor(int(label))) if self.labelled else (self.prepare(image),)
+        item = self.items[i]
+        if not (isinstance(item, (tuple, list)) and len(item) == 2): raise ValueError(f'items: got a {type(item).__name__} at {i}; takes (image or array, class number) pairs')
+        try: return self.sample(*item)
+        except ValueError as e: raise ValueError(f'{e} (sample {i})') from e
+
+    def sample(self, image, label):
+        "A tuple as batches are made of."
+        if not self.labelled: return (self.prepare(image),)
+        try: return self.prepare(image), torch.tensor(operator.index(label))
+        except TypeError as e: raise ValueError(f'items: got label {label!r}; takes class numbers, or vocab=None for samples without labels') from e
 
     def prepare(self, image):
         "What lay in a file as float32, transformed."
@@ -101,8 +129,11 @@ class ItemDataset(TokenDataset):
 class _Folder(DatasetFolder):
     "torchvision's, with class numbers from a given vocabulary."
     def __init__(self, root, vocab, mode):
-        self.vocab = vocab
-        super().__init__(str(root), lambda f: read_image(f, mode), EXTENSIONS, allow_empty=vocab is not None)
+        self.vocab, others = vocab, []
+        known = lambda f: _known(f) or others.append(f)
+        try: super().__init__(str(root), partial(read_image, mode=mode), is_valid_file=known, allow_empty=vocab is not None)
+        except FileNotFoundError as e: raise ValueError(f'root: got {root} ({e}); takes a sub-folder per class, with files in each: {", ".join(EXTENSIONS)}') from e
+        _tell_left_out(root, others)
 
     def find_classes(self, directory):
         found, numbers = super().find_classes(directory)
@@ -113,9 +144,18 @@ class _Folder(DatasetFolder):
 class _Files:
     "Files without labels, wherever they lie under a folder."
     def __init__(self, root, mode):
-        self.files, self.mode = sorted(p for p in Path(root).rglob('*') if p.suffix.lower() in EXTENSIONS), mode
+        found = sorted(p for p in Path(root).rglob('*') if p.is_file())
+        self.files, self.mode = [p for p in found if _known(p)], mode
+        _tell_left_out(root, [p for p in found if not _known(p)])
     def __len__(self): return len(self.files)
     def __getitem__(self, i): return read_image(self.files[i], self.mode), None
+
+def _known(file): return Path(file).suffix.lower() in EXTENSIONS
+
+def _tell_left_out(root, files):
+    "Warn of files that are no samples, but for hidden ones."
+    endings = Counter(Path(f).suffix or Path(f).name for f in files if not Path(f).name.startswith('.'))
+    if endings: warnings.warn(f'root: {sum(endings.values())} files under {root} are left out, {", ".join(f"{n} {e}" for e, n in endings.most_common(4))}; takes {", ".join(EXTENSIONS)}')
 
 # %% ../nbs/11_images.ipynb #9ccd9258
 SPLITS = dict(train=('train', 'training'), valid=('valid', 'val', 'validation', 'eval'), test=('test',))
@@ -131,6 +171,14 @@ def split_folder(
         if (folder := Path(root)/(name or '')).is_dir(): return folder
     raise ValueError(f'split: got {split!r}; takes one of {sorted(p.name for p in Path(root).iterdir() if p.is_dir())[:8]} in {root}')
 
+def _class_folder(root, split):
+    "As above. Raises ValueError where splits would be taken for classes."
+    folder = split_folder(root, split)
+    found = {p.name for p in folder.iterdir() if p.is_dir()}
+    if split is None and found and found <= set(chain(*SPLITS.values())):
+        raise ValueError(f'split: got None for {root}, which holds {sorted(found)}; takes one of these, or labels=False for all files together')
+    return folder
+
 def folder_dataset(
     root:str|Path,                  # holds a sub-folder per class, or splits that do
     split:str|None=None,            # see `split_folder`
@@ -141,9 +189,8 @@ def folder_dataset(
     **kwargs                        # for `ItemDataset`: axes, marks, random
 ) -> ItemDataset:                   # read when asked for
     "Files in folders as a dataset."
-    folder = split_folder(root, split)
-    if not labels: return ItemDataset(_Files(folder, mode), None, transform, **kwargs)
-    items = _Folder(folder, vocab, mode)
+    if not labels: return ItemDataset(_Files(split_folder(root, split), mode), None, transform, **kwargs)
+    items = _Folder(_class_folder(root, split), vocab, mode)
     return ItemDataset(items, items.classes, transform, **kwargs)
 
 # %% ../nbs/11_images.ipynb #68c4425e
@@ -163,7 +210,7 @@ class StreamDataset(TokenDataset):
 
     def __len__(self): return self.n
     def __iter__(self):
-        for image, label in self.stream: yield (self.reader.prepare(image), torch.tensor(int(label))) if self.labelled else (self.reader.prepare(image),)
+        for image, label in self.stream: yield self.reader.sample(image, label)
     def set_epoch(self, epoch):
         "Tell the stream, so that it shuffles anew."
         if hasattr(self.stream, 'set_epoch'): self.stream.set_epoch(epoch)
@@ -182,7 +229,10 @@ def timm_dataset(
     **kwargs                       # for `create_dataset`: download, input_img_mode, num_samples, is_training, batch_size, seed, ...
 ) -> ItemDataset|StreamDataset:    # a stream where timm has one
     "One of timm's datasets. Raises ValueError where classes are neither given nor known."
-    ds = create_dataset(name, root=None if root is None else str(root), split=split, **kwargs)
+    try: ds = create_dataset(name, root=None if root is None else str(root), split=split, **kwargs)
+    except TypeError as e:
+        if root is not None: raise
+        raise ValueError(f'root: got None for {name!r} ({e}); takes the folder where it lies') from e
     vocab = _vocab(ds) if vocab is None else vocab
     if not vocab: raise ValueError(f'vocab: got None, and {type(ds).__name__} names no classes; takes a list of them, such as range(10)')
     if isinstance(ds, IterableDataset): return StreamDataset(ds, len(ds), vocab, transform)
@@ -205,14 +255,15 @@ def make_shards(
     seed:int|None=0,        # of the order of samples; None keeps that of classes and names
 ) -> list[Path]:            # the shards, in order
     "Write a folder's files, as they are, into tar archives. Raises ValueError where classes differ from those of other splits."
-    if per_shard < 1: raise ValueError(f'per_shard: got {per_shard}; takes 1 or more')
-    out, name = Path(out), split or 'all'
-    out.mkdir(parents=True, exist_ok=True)
+    if not (isinstance(per_shard, int) and per_shard > 0): raise ValueError(f'per_shard: got {per_shard!r}; takes a number of samples, 1 or more')
+    out, name, folder = Path(out), split or 'all', _class_folder(root, split)
+    if out.resolve().is_relative_to(folder.resolve()): raise ValueError(f'out: got {out}, inside of {folder}; takes a folder elsewhere, or it would be a class')
     info = _read_info(out)
-    items = _Folder(split_folder(root, split), vocab or info.get('classes'), None)
+    items = _Folder(folder, vocab or info.get('classes'), None)
     if not items.samples: raise ValueError(f'root: {items.root} holds no files of {", ".join(EXTENSIONS)}; takes one at least')
     if list(info.get('classes', items.classes)) != list(items.classes):
         raise ValueError(f'vocab: got {items.classes[:8]} beside shards of {info["classes"][:8]}; takes one vocabulary for all splits')
+    out.mkdir(parents=True, exist_ok=True)
     samples = list(items.samples)
     if seed is not None: random.Random(f'shards/{seed}').shuffle(samples)
     parts = [samples[i:i + per_shard] for i in range(0, len(samples), per_shard)]
@@ -272,8 +323,12 @@ class ShardItems:
         with open(self.paths[shard], 'rb') as f:
             read = lambda start, size: (f.seek(start), f.read(size))[1]
             ending = self._image(members)
-            image = read_image(io.BytesIO(read(*members[ending])), self.mode, f'{self.paths[shard].name}.{ending}')
-            return image, None if self.label is None else int(read(*members[self.label]))
+            image = read_image(io.BytesIO(read(*members[ending])), self.mode, f'{self.paths[shard].name}, sample {i}: .{ending}')
+            return image, None if self.label is None else self._number(read(*members[self.label]), shard)
+
+    def _number(self, text, shard):
+        try: return int(text)
+        except ValueError as e: raise ValueError(f'urls: {self.paths[shard]} has {text[:20]!r} for .{self.label}; takes class numbers') from e
 
     def _member(self, shard, members, ending):
         if ending in members: return members[ending]
@@ -311,6 +366,7 @@ def shard_dataset(
     "webdataset shards as an indexed dataset. Raises ValueError for archives that are broken or do not fit."
     expand = _extra('webdataset.shardlists', 'wds').expand_urls
     urls = [u for url in ([urls] if isinstance(urls, (str, Path)) else urls) for u in expand(str(url))]
+    if not urls: raise ValueError('urls: got none; takes one tar archive at least')
     temporary = TemporaryDirectory(prefix='romae-shards-') if cache is None and not all(map(_is_local, urls)) else None
     paths = [_local(u, cache or (temporary and temporary.name)) for u in urls]
     if labels and vocab is None: vocab = _read_info(paths[0].parent).get('classes')

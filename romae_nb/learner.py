@@ -204,14 +204,14 @@ class PretrainLearner(TokenLearner):
         seed:int=0,   # of the mask
     ) -> tuple:       # reconstructions and hidden (bool), both in the form of `values`, hidden without its channels where irregular
         "Hide tokens of a batch and predict them."
-        values, positions, pad_mask, *_ = Parts(*batch)
+        values, positions, pad_mask, value_mask, _ = Parts(*batch)
         model = get_model(self.model)
         training = model.training
         g = torch.Generator(values.device).manual_seed(seed_of(seed, 'show'))
         mask = model.draw_mask(values, positions, pad_mask, generator=g)
-        try: pred = model.eval()(values, positions, pad_mask, mask)
+        try: pred = model.eval()(values, positions, pad_mask, mask, value_mask)
         finally: model.train(training)
-        out = model.reconstruct(values, pred, mask, pad_mask)
+        out = model.reconstruct(values, pred, mask, pad_mask, value_mask)
         if positions is not None: return out, mask
         return model.to_values(out, values), model.to_values(mask.unsqueeze(-1).expand_as(out), values)
 

@@ -29,7 +29,7 @@ from timm.optim import Lars
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .data import ModelInputs, model_inputs
+from .data import ModelInputs, Part, model_inputs
 from .hub import ProbeHead, put_probe_head
 from .mae import MaskedAutoencoder
 from .optim import cosine_schedule, scaled_lr
@@ -121,8 +121,12 @@ def linear_probe(
 def _check_labelled(train_x, train_y, valid_x, valid_y):
     for part, x, y in (('train', train_x, train_y), ('valid', valid_x, valid_y)):
         if y is None: raise ValueError(f'{part}_y: got None; takes class numbers (loaders with labels)')
-        if x.ndim != 2 or y.shape != x.shape[:1] or y.is_floating_point():
+        for name, t in (('x', x), ('y', y)):
+            if not isinstance(t, Tensor): raise TypeError(f'{part}_{name}: got a {type(t).__name__}; takes a Tensor')
+        if x.ndim != 2 or y.shape != x.shape[:1] or y.is_floating_point() or y.dtype == torch.bool:
             raise ValueError(f'{part}_y: got {y.dtype} of shape {tuple(y.shape)} for features of shape {tuple(x.shape)}; takes one class number per row')
+        if not len(x) or x.shape[1] != train_x.shape[1]: raise ValueError(f'{part}_x: got shape {tuple(x.shape)}; takes one sample at least, as wide as train_x')
+        if y.min() < 0: raise ValueError(f'{part}_y: got class {y.min().item()}; takes class numbers from 0')
         if not x.isfinite().all(): raise ValueError(f'{part}_x: got NaN or infinite features; takes finite ones (has the model diverged?)')
     if len(train_y.unique()) < 2: raise ValueError(f'train_y: got class {train_y[0].item()} only; takes two classes or more')
 
@@ -202,7 +206,8 @@ class ProbeCallback(Callback):
     ):
         if unknown := set(probes) - set(self.names) or not probes:
             raise ValueError(f'probes: got {unknown if probes else probes}; takes some of {", ".join(self.names)}')
-        if not (isinstance(every, int) and every > 0): raise ValueError(f'every: got {every!r}; takes a number of epochs, 1 or more')
+        if not (type(every) is int and every > 0): raise ValueError(f'every: got {every!r}; takes a number of epochs, 1 or more')
+        if not cs or not all(c > 0 for c in cs): raise ValueError(f'cs: got {cs}; takes positive numbers, one at least')
         if train is None and {'linear', 'knn'} & set(probes):
             raise ValueError("train: got None; takes a loader with labels for 'linear' and 'knn'")
         self.train, self.valid, self.every, self.probes = train, valid, every, tuple(probes)
@@ -212,6 +217,7 @@ class ProbeCallback(Callback):
         self.restore()                                          # a fit that broke off had no after_fit
         self._fitting = False
         if hasattr(self.learn, 'lr_finder') or hasattr(self.learn, 'gather_preds'): return
+        self._check()
         self._columns = [ProbeValue(p) for p in self.probes]
         self.learn.metrics = self.learn.metrics + self._columns
 
@@ -233,12 +239,34 @@ def restore(self:ProbeCallback):
     self._columns = []
 
 @patch
-def after_validate(self:ProbeCallback):
-    "Fill the columns."
+def before_validate(self:ProbeCallback):
+    "Fill the columns, for the weights that are about to be validated."
     if not self._columns: return
     due = not self._fitting or (self.epoch + 1) % self.every == 0 or self.epoch + 1 == self.n_epoch
     values = self._shared() if due else [math.nan] * len(self.probes)
     for column, v in zip(self._columns, values): column.measured = v
+
+@patch
+def _check(self:ProbeCallback):
+    "Refuse at the start what would end a fit at its first probe, as far as loaders tell."
+    need = [p for p in self.probes if p in ('linear', 'knn')]
+    labels = {name: _labels(dl) for name, dl in (('train', self.train), ('valid', self.valid))}
+    for name, y in labels.items():
+        if need and y is None: raise ValueError(f'{name}: got a loader of {getattr(self, name).dataset}; takes one with class numbers for {" and ".join(need)}')
+    many = getattr(getattr(self.valid, 'dataset', None), '__len__', lambda: 2)()
+    if many < 2 and len(need) < len(self.probes): raise ValueError(f'valid: got {many} sample; takes two or more for rank and spread')
+    if not need or not len(labels['train']): return
+    counts = np.unique(labels['train'], return_counts=True)[1]
+    if 'knn' in need and self.k > counts.sum(): raise ValueError(f'k: got {self.k}; takes 1 to {counts.sum()}, the number of training samples')
+    if len(counts) < 2 or 'linear' in need and len(self.cs) > 1 and counts.min() < 2:
+        raise ValueError(f'train: got {len(counts)} classes, the rarest of {counts.min()} samples; takes two classes or more, and two samples of each where cs holds several')
+
+def _labels(dl):
+    "Class numbers of a loader's samples; None where there are none, () where only reading tells."
+    part = getattr(dl, 'dataset', None)
+    if not isinstance(part, Part): return ()
+    if part.task != 'classification': return None
+    return np.asarray(part.dataset.labels)[list(part.indices)] if len(part.dataset.labels) else ()
 
 @patch
 def _shared(self:ProbeCallback):

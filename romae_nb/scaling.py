@@ -136,10 +136,12 @@ def fit_scaling(
     total, rows = None, []
     for values, *rest in samples:
         one = _moments(_columns(values, rest[0] if irregular else None, channel_axis, channels))
+        if total is not None and len(one[0]) != len(total[0]): raise ValueError(f'samples: got {len(one[0])} channels behind {len(total[0])}; takes as many in each')
         total = one if total is None else _merge(total, one)
         if irregular: rows.append(rest[0].T)
     if total is None: raise ValueError('samples: got none; takes one at least')
     n, mean, m2 = total
+    if not mean.isfinite().all(): raise ValueError('samples: got infinite numbers; takes finite ones, NaN where one is missing')
     std = (m2 / n.clamp(min=1)).sqrt()
     std = torch.where(std > 1e-12 * mean.abs().clamp(min=1e-12), std, torch.ones_like(std))
     return Scaling(tuple(mean.tolist()), tuple(std.tolist()), _fit_rebase(rows, channel_axis, unit) if irregular else None, channel_axis)

@@ -7,10 +7,11 @@ __all__ = ['TOKENS', 'series_dataset', 'from_frame', 'from_ts']
 
 # %% ../nbs/12_series.ipynb #4b78a97a
 from collections import Counter
+from itertools import takewhile
 from pathlib import Path
 import numpy as np
 
-from .datasets import IrregularDataset
+from .datasets import IrregularDataset, as_numbers
 from .images import _extra
 
 # %% ../nbs/12_series.ipynb #b2c2da93
@@ -27,8 +28,10 @@ def series_dataset(
 ) -> IrregularDataset:     # a moment at which nothing was read is left out
     "Series as a dataset, in either layout of tokens. Raises ValueError for a sample without any number."
     if tokens not in TOKENS: raise ValueError(f'tokens: got {tokens!r}; takes {" or ".join(map(repr, TOKENS))}')
-    values, times = ([np.asarray(x) for x in xs] for xs in (values, times))
+    values, times = ([as_numbers(name, x, f' in sample {i}').numpy() for i, x in enumerate(xs)] for name, xs in (('values', values), ('times', times)))
     values = [v[:, None] if v.ndim == 1 else v for v in values]
+    if len(widths := {v.shape[1:] for v in values}) != 1 or len(min(widths)) != 1:
+        raise ValueError(f'values: got arrays of shapes {sorted({v.shape for v in values})[:4]}; takes one (n, C) array per sample, of the same C throughout')
     if len(values) != len(times) or any(t.shape != v.shape[:1] for v, t in zip(values, times)):
         raise ValueError(f'times: got shapes {[t.shape for t in times][:3]}; takes {[v.shape[:1] for v in values][:3]}, one time per row of values')
     there = [~np.isnan(v.astype(float)) for v in values]
@@ -62,15 +65,14 @@ def from_frame(
     marks:bool|None=None,   # see `series_dataset`
 ) -> IrregularDataset:      # samples in the order in which they first appear, tokens in order of time; their names in `ids`
     "Readings in long form as a dataset. Raises ValueError for columns, channels, times or labels that are not as they must be."
-    import pandas as pd
-    columns = [c for c in (id, time, channel, value) if c is not None]
-    if lacking := [c for c in columns if c not in frame]: raise ValueError(f'frame: got columns {list(frame.columns)}; takes {lacking} too, or name yours')
-    long = frame[columns].assign(**{time: _seconds(frame[time], time)})
+    _check_frame(frame, [c for c in (id, time, channel, value) if c is not None])
+    long = frame[[c for c in (id, time, channel, value) if c is not None]].assign(**{time: _seconds(frame[time], time), value: _readings(frame[value], value)})
     if channel is None: channel, long = '_channel', long.assign(_channel=0)
     for c in (id, time, channel):
         if long[c].isna().any(): raise ValueError(f'{c}: got {int(long[c].isna().sum())} missing entries; takes one in every line (only {value!r} may lack)')
-    found = sorted(long[channel].unique().tolist())
-    channels = found if channels is None else list(channels)
+    found = long[channel].unique().tolist()
+    if len({isinstance(c, str) for c in found}) > 1: raise ValueError(f'{channel}: got numbers and strings: {found[:4]}; takes names of one kind')
+    channels = sorted(found) if channels is None else list(channels)
     if unknown := [c for c in found if c not in channels]: raise ValueError(f'channels: got {unknown[:4]} in the frame; takes {channels[:8]}')
     if (twice := long.duplicated([id, time, channel])).any():
         raise ValueError(f'frame: got two readings of {long.loc[twice, [id, time, channel]].iloc[0].to_dict()}; takes one per sample, time and channel')
@@ -85,6 +87,19 @@ def from_frame(
     return ds
 
 # %% ../nbs/12_series.ipynb #159fc92a
+def _check_frame(frame, columns):
+    import pandas as pd
+    if not isinstance(frame, pd.DataFrame): raise TypeError(f'frame: got a {type(frame).__name__}; takes a pandas DataFrame')
+    if lacking := [c for c in columns if c not in frame]: raise ValueError(f'frame: got columns {list(frame.columns)}; takes {lacking} too, or name yours')
+    for c in columns:
+        if columns.count(c) > 1 or list(frame.columns).count(c) > 1: raise ValueError(f'frame: got column {c!r} twice; takes columns of different names, one for each purpose')
+    if not len(frame): raise ValueError('frame: got no lines; takes one reading at least')
+
+def _readings(column, name):
+    "As float64, NaN where missing."
+    try: return column.astype(float) if column.dtype.kind in 'iufb' and not hasattr(column.dtype, 'na_value') else column.astype('Float64').astype(float)
+    except (TypeError, ValueError) as e: raise ValueError(f'{name}: got type {column.dtype}, with {e}; takes numbers (pandas.to_numeric makes them)') from e
+
 def _seconds(column, name):
     "Times as float64: dates as seconds since 1970, numbers as they are."
     if column.dtype.kind == 'M' or str(column.dtype).startswith('datetime64'):
@@ -103,7 +118,7 @@ def _labels_by_id(frame, labels, id, ids):
     names, y = pairs.iloc[:, 0].tolist(), pairs.iloc[:, 1].tolist()
     if twice := [k for k, n in Counter(names).items() if n > 1]: raise ValueError(f'labels: got several for sample {twice[0]!r}; takes one each')
     if lacking := [k for k in ids if k not in set(names)]: raise ValueError(f'labels: got none for sample {lacking[0]!r}; takes one for each')
-    if unknown := set(names) - set(ids): raise ValueError(f'labels: got some for {sorted(unknown)[:4]}, which the frame has no readings of; takes its samples only')
+    if unknown := set(names) - set(ids): raise ValueError(f'labels: got some for {list(unknown)[:4]}, which the frame has no readings of; takes its samples only')
     by_name = dict(zip(names, y))
     return [by_name[k] for k in ids]
 
@@ -118,13 +133,25 @@ def _pairs(labels, id):
 def from_ts(
     path:str|Path,         # of a .ts file
     tokens:str='times',    # 'times' or 'observations', see `series_dataset`
-    vocab=None,            # the classes; None takes those found, sorted. Give the training part's
+    vocab=None,            # the classes; None takes those that the file's head names, sorted
     marks:bool|None=None,  # see `series_dataset`
     channels=None,         # names of the channels; None numbers them
-) -> IrregularDataset:     # labelled where the file has classes
-    "A .ts file as a dataset. Raises FileNotFoundError, or ValueError for a file with numbers to predict instead of classes."
+) -> IrregularDataset:     # labelled where the file has classes, or numbers to predict
+    "A .ts file as a dataset. Raises FileNotFoundError, or ValueError for a file that aeon does not read, or not rightly."
     if not Path(path).is_file(): raise FileNotFoundError(f'path: got {str(path)!r}; takes a .ts file that exists')
-    series, y, meta = _extra('aeon.datasets', 'ts').load_from_ts_file(str(path), return_meta_data=True)
-    if meta.get('targetlabel'): raise ValueError(f'path: {path} holds numbers to predict; takes a file with classes, or without labels')
-    values = [np.asarray(s).T for s in series]
-    return series_dataset(values, [np.arange(1., len(v) + 1) for v in values], list(y) if len(y) else None, tokens, vocab, channels, marks)
+    reader = _extra('aeon.datasets', 'ts')
+    if _head(path).get('timestamps') == 'true':
+        raise ValueError(f'path: {path} has times beside its readings (@timestamps true); takes a file without, or a data frame in long form (from_frame)')
+    try: series, y, meta = reader.load_from_ts_file(str(path), return_meta_data=True)
+    except (OSError, ValueError, IndexError) as e: raise ValueError(f'path: {path} is no .ts file that aeon reads ({type(e).__name__}: {e}); takes a whole one') from e
+    if not len(series): raise ValueError(f'path: {path} holds no series; takes one at least')
+    values, numbers = [np.asarray(s).T for s in series], meta.get('targetlabel')
+    if vocab is None and not numbers: vocab = sorted(meta.get('class_values') or ()) or None
+    labels = None if not len(y) else np.asarray(y, float) if numbers else list(y)
+    return series_dataset(values, [np.arange(1., len(v) + 1) for v in values], labels, tokens, vocab, channels, marks)
+
+def _head(path):
+    "The lines of a .ts file that begin with @, in lower case."
+    with open(path, encoding='utf-8', errors='replace') as f:
+        lines = (line.lower().split(None, 1) for line in takewhile(lambda line: not line.lower().startswith('@data'), f) if line.startswith('@'))
+        return {name[1:]: rest[0].strip() if rest else '' for name, *rest in lines}

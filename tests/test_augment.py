@@ -19,7 +19,7 @@ from sklearn.datasets import load_digits, load_sample_image
 from timm.loss import BinaryCrossEntropy, LabelSmoothingCrossEntropy
 from torch import nn
 from torch.nn import functional as F
-from romae_nb.data import GridDataset, IrregularDataset, Parts, TokenDL, dataloaders
+from romae_nb.data import GridDataset, IrregularDataset, ItemDataset, Parts, TokenDL, dataloaders, series_dataset
 from romae_nb.mae import MaskedAutoencoder
 from romae_nb.augment import _as_came, _to_rows
 from romae_nb.tubelets import Ragged, check_batch
@@ -239,6 +239,7 @@ def test_mixing_refuses():
     for kw, match in ((dict(mixup=-1), 'mixup, cutmix: got -1, 1.0'), (dict(mixup=0, cutmix=0), 'takes positive numbers'), (dict(prob=2), 'prob: got 2; takes 0 to 1')):
         with pytest.raises(ValueError, match=match): MixSamples(**kw)
     with pytest.raises(ValueError, match='MixSamples: got MixUp beside it'): learner([MixSamples(), MixUp()]).fit(1)
+    with pytest.raises(ValueError, match='MixSamples: got MixSamples beside it'): learner([MixSamples(), MixSamples()]).fit(1)
     mae = MaskedAutoencoder('romae_tiny', dict(tubelet_size=(1, 1, 1), in_chans=1, embed_dim=32, depth=1, num_heads=2))
     with pytest.raises(TypeError, match='MixSamples: got a MaskedAutoencoder to train'): Learner(digits(), mae, loss_func=len, cbs=MixSamples()).fit(1)
     with pytest.raises(TypeError, match='which gives no loss per sample'): learner(MixSamples(), loss=LabelSmoothingCrossEntropy()).fit(1)
@@ -269,6 +270,14 @@ def test_erasing_a_box():
                     hit, n = hit + (len(lost) > 0), n + 1
         assert .35 < hit / n < .6
     with pytest.raises(ValueError, match=r'area: got \(0.5, 0.2\)'): EraseBox(area=(.5, .2))
+    mae = MaskedAutoencoder('romae_tiny_shallow', dict(img_size=8, in_chans=1, tubelet_size=(1, 2, 2), embed_dim=24, depth=1, num_heads=2), decoder_dim=24, decoder_heads=2)
+    for marks in (None, torch.rand(4, 1, 8, 8, generator=torch.Generator().manual_seed(0)) < .1):                    # in pre-training
+        cb, values = EraseBox(prob=1., area=(.2, .3), fill=9.), torch.rand(4, 1, 8, 8) + 1
+        cb.learn = type('L', (), dict(xb=Parts(values, value_mask=marks).inputs, model=mae))()
+        cb.before_batch()
+        p = Parts(*cb.learn.xb)
+        assert (p.values[p.value_mask] == 0).all() and p.values[~p.value_mask].equal(values[~p.value_mask]) and .15 < p.value_mask.float().mean() < .45
+        assert marks is None or (p.value_mask | ~marks).all()
     learner(EraseBox(prob=1., area=(1., 1.)), shuffle=False).fit(1, 0., cbs=(look := Look()))
     learner((), shuffle=False).fit(1, 0., cbs=(whole := Look()))
     assert all(a[0].lengths.equal(b[0].lengths) for a, b in zip(look.seen[True], whole.seen[True]))          # all of a row would go: it stays
@@ -300,6 +309,26 @@ def test_jitter_of_series():
     a, b = _to_rows(*cb.learn.xb), jittered(values, times, jitter=.1, stretch=.2)
     assert a[0].data.equal(b[0].data) and a[1].data.equal(b[1].data)
     with pytest.raises(ValueError, match='shift, stretch: got values without positions'): jittered(dense, shift=1.)
+    with pytest.raises(ValueError, match='axis: got 3 for positions of 1 axes; takes the axis that is time'): jittered(values, times, shift=1., axis=3)
+
+
+# %% 3aab2839
+def test_jitter_of_observations():
+    rng = np.random.default_rng(0)
+    readings = series_dataset([rng.normal(5, .1, (9, 3)) for _ in range(8)], [np.arange(9.)] * 8, [0, 1] * 4, 'observations')
+    apart = dataloaders(readings, readings, bs=8, shuffle=False, device='cpu')
+    def fitted(*cbs):
+        "What a Learner makes of the first batch."
+        m = timm.create_model('romae_tiny_shallow', num_classes=2, tubelet_size=(1, 1, 1), in_chans=1, n_pos_dims=2, embed_dim=24, depth=1, num_heads=2)
+        learn = Learner(apart, m, loss_func=CrossEntropyLossFlat(), cbs=[*cbs, look := Look()])
+        learn.remove_cb(ProgressCallback); learn.logger = lambda *_: None
+        learn.fit(1, 0.)
+        return look.seen[True][0]
+    (v, p), (v0, p0) = fitted(JitterSeries(gain=.3, shift=2., stretch=.1)), fitted()
+    assert p.data[:, 0].equal(p0.data[:, 0]) and not p.data[:, 1].allclose(p0.data[:, 1])
+    gains = (v.data / v0.data)[:, 0].view(8, 9, 3)
+    assert gains.std(1).max() < 1e-5 and gains[:, 0].std(1).min() > .01                                  # one per sample and channel
+    with pytest.raises(ValueError, match='axis: got 0 for positions of 2 axes, where 0 holds channel numbers'): fitted(JitterSeries(shift=1., axis=0))
     with pytest.raises(ValueError, match='stretch: got 1; takes 0 or more, below 1'): JitterSeries(stretch=1)
 
 
@@ -364,6 +393,25 @@ def test_repeated_samples():
     shares = [sum(repeated(digits(bs=20).train, 2).shard(r, 2).batches(), []) for r in range(2)]
     assert len(shares[0]) == len(shares[1]) == 120 and set(np.bincount(shares[0] + shares[1])) <= {0, 2}
     with pytest.raises(ValueError, match='repeats: got 0'): repeated(digits().train, 0)
+    with pytest.raises(TypeError, match='dl: got a int; takes a loader'): repeated(5)
+
+
+# %% 88b0b0ce
+def test_copies_are_augmented_differently():
+    def noise(x): return x + torch.rand(())
+
+    def copies(num_workers=0, rank=0, world=1):
+        "Sample number -> what was drawn for its copies, in the first epoch."
+        items = ItemDataset([(np.full((1, 2, 2), i, np.float32), 0) for i in range(12)], [0], noise)
+        dl = repeated(TokenDL(items, bs=4, shuffle=True, num_workers=num_workers, device='cpu'), 3).shard(rank, world)
+        drawn = torch.cat([b[0][:, 0, 0, 0] for b in dl])
+        return {int(i): sorted((drawn[drawn.floor() == i] - i).tolist()) for i in drawn.floor().unique()}
+
+    one = copies()
+    assert [len(x) for x in one.values()] == [3] * 4 and len(set(sum(one.values(), []))) == 12              # bs 4, so that copies part
+    assert copies(2) == one
+    shared = [copies(rank=r, world=2) for r in range(2)]
+    assert {i: sorted(shared[0].get(i, []) + shared[1].get(i, [])) for i in one} == one
 
 
 # %% d1d7919f
@@ -400,5 +448,8 @@ def test_image_transforms_refuse():
     evaluate = image_transforms(8, train=False)
     with pytest.raises(ValueError, match="crop: got 'rrc'; takes 'random', 'simple', None"): image_transforms(crop='rrc')
     with pytest.raises(ValueError, match='mean, std: got 2 and 3 numbers'): image_transforms(mean=(0., 0.))
+    for kw, match in [(dict(size='16'), "size: got '16'"), (dict(erase_prob=2.), 'erase_prob: got 2.0; takes 0 to 1'), (dict(auto_augment='best'), "got 'bicubic' and 'best' .Unknown AA policy"),
+                      (dict(interpolation='cubic-ish'), "interpolation, auto_augment: got 'cubic-ish'"), (dict(interpolation='cubic-ish', train=False), "got 'cubic-ish'")]:
+        with pytest.raises(ValueError, match=match): image_transforms(**kw)
     with pytest.raises(ValueError, match=r'image: got shape \(13, 8, 8\); takes a tensor'): evaluate(torch.zeros(13, 8, 8))
     with pytest.raises(ValueError, match='image: got numbers from 0 to 2; takes uint8, or floats from 0 to 1'): evaluate(torch.full((3, 8, 8), 2.) * torch.eye(8))

@@ -14,10 +14,10 @@ from fastai.callback.schedule import lr_find
 from fastai.learner import Learner
 from fastai.optimizer import SGD
 from fasttransform import Transform
-from romae_nb.data import GridDataset, IrregularDataset, dataloaders
+from romae_nb.data import GridDataset, IrregularDataset, Parts, dataloaders
 from romae_nb.mae import MaskedAutoencoder
 from romae_nb.stepping import Accumulate
-from romae_nb.tubelets import Ragged
+from romae_nb.tubelets import Ragged, on_tokens
 
 
 # %% 9f43d9d1
@@ -165,8 +165,7 @@ def test_missing_numbers_are_neither_scored_nor_counted():
         def before_fit(self): self.e, self.t = [[], []], [[], []]
         def after_loss(self):
             if self.training: return
-            values, positions, pad, mask = self.learn.xb
-            value_mask = self.learn.yb[3]
+            values, positions, pad, mask, value_mask = self.learn.xb
             flat = lambda x: x.data if isinstance(x, Ragged) else x
             hidden = flat(mask) if pad is None else mask & ~pad
             for c in range(2):
@@ -184,6 +183,41 @@ def test_missing_numbers_are_neither_scored_nor_counted():
             assert len(t[1]) < .85 * len(t[0])
             preds, targets = learn.get_preds()
             assert len(preds) == len(targets[0]) == len(targets[3]) == 20
+
+
+# %% b477fba1
+def test_what_stands_at_missing_places_does_not_matter():
+    class Gradient(Callback):
+        "The gradient by the values, of the loss of the first batch; and the fit ends."
+        order = 90
+        def before_batch(self):
+            values, *rest = self.learn.xb
+            self.by = (values.data if isinstance(values, Ragged) else values).clone().requires_grad_()
+            self.learn.xb = (values.like(self.by) if isinstance(values, Ragged) else self.by, *rest)
+            self.learn.yb = (self.learn.xb[0], *self.learn.yb[1:])
+        def after_backward(self):
+            self.marks, self.got = self.learn.yb[3], self.learn.loss.item()
+            raise CancelFitException
+
+    class Fill(Callback):
+        "Puts something where numbers are missing."
+        order = 19.9
+        def __init__(self, fill): self.fill = fill
+        def before_batch(self):
+            p = Parts(*self.learn.xb)
+            fill = lambda v, m: v.masked_fill(m, self.fill)
+            self.learn.xb = p._replace(values=on_tokens(fill, p.values, p.value_mask)).inputs
+
+    for layout in ('ragged', 'padded'):
+        seen = []
+        for fill in (0., 1e3):
+            torch.manual_seed(0)
+            learn = learner(gappy_loaders(layout=layout, bs=20, shuffle=False), small())
+            learn.fit(1, 1e-3, cbs=[Fill(fill), g := Gradient()])
+            marks = g.marks.data if layout == 'ragged' else g.marks
+            assert marks.any() and not g.by.grad[marks].any() and g.by.grad[~marks].any()
+            seen.append(g.got)
+        assert seen[0] == seen[1]
 
 
 # %% 32df28cd

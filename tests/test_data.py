@@ -284,17 +284,18 @@ def test_dataloaders_refuse():
         ((ds, ds), dict(layout='dense'), "layout: got 'dense'; takes 'ragged' or 'padded'"), ((ds, ds), dict(bs=0), 'bs: got 0'),
         (([1, 2], [3]), {}, 'dataset: got list; takes an IrregularDataset'),
         ((ds, ds), dict(max_tokens=0), 'max_tokens: got 0'), ((ds, ds), dict(max_tokens=4), 'max_tokens: got 4, and sample'),
-        ((ds, IrregularDataset(ds.values, ds.positions, ds.labels, ds.vocab, marks=True)), {}, 'marks True beside False')]:
+        ((ds, IrregularDataset(ds.values, ds.positions, ds.labels, ds.vocab, marks=True)), {}, 'marks True beside False'),
+        ((ds, IrregularDataset([v[:, :1] for v in ds.values], ds.positions, ds.labels)), {}, 'n_values 1 beside 2'),
+        ((ds, IrregularDataset(ds.values, [p.repeat(1, 2) for p in ds.positions], ds.labels)), {}, 'n_axes 2 beside 1'),
+        ((ds, IrregularDataset(ds.values, ds.positions, ds.labels.float())), {}, 'task regression beside classification'),
+        ((GridDataset(np.zeros((4, 1, 6, 6))), GridDataset(np.zeros((4, 3, 6, 6)))), {}, 'n_values 3 beside 1'),
+        ((ds,), dict(splits=.2), 'splits: got 0.2; takes'), ((ds, ds), dict(val_bs=0), 'bs: got 0'), ((ds, ds), dict(bs=True), 'bs: got True'),
+        ((ds, ds), dict(num_workers=-1), 'num_workers: got -1'), ((ds, ds), dict(bs=64, drop_last=True), 'drop_last: got True for 10 training samples')]:
         with pytest.raises(ValueError, match=match): dataloaders(*args, **kw)
-    assert len(dataloaders(ds, ds, bs=4, device='cpu').valid) == 3
+    assert len(dataloaders(ds, ds, bs=4, device='cpu').valid) == 3 and len(dataloaders(ds, splits=((i for i in range(7)), range(7, 9)), device='cpu').train_ds) == 7
+    assert sum(len(b[0]) for b in dataloaders(ds, splits=(range(2), range(2, 4)), bs=2, num_workers=4, device='cpu').train) == 2           # more workers than batches
     assert len(pair(ds, drop_last=True).train) == 2
     assert len(dataloaders(ds, splits=(np.arange(10) < 5, np.arange(10) >= 5), device='cpu').train_ds) == 5
-
-
-# %% ecab608b
-def test_model_inputs_are_what_a_model_takes():
-    b = pair(holey()).one_batch()
-    assert [x is y for x, y in zip(model_inputs(b[:4]), b)] == [True, True] and model_inputs(b[:1]) == b[:1]
 
 
 # %% 26c29b74
@@ -365,9 +366,34 @@ def test_shows_everything():
             dls.show_batch(b, max_n=2)
             x = np.concatenate([np.asarray(c.get_offsets())[:, 0] for c in plt.gcf().axes[0].collections])
             assert 1e9 <= x.min() and x.max() <= 1e9 + 9                                             # seconds, as in the data
-            dls.show_results(b, b[0], mask=b[0].like(b[0].data[:, 0] > 0) if layout == 'ragged' else b[0][..., 0] > 0, max_n=2)
+            hidden = b[0].like(b[0].data[:, 0] > 0) if layout == 'ragged' else b[0][..., 0] > 0
+            dls.show_results(b, b[0], mask=hidden, max_n=1)
+            drawn = [sum(np.isfinite(np.ma.filled(c.get_offsets(), np.nan)).all(1).sum() for c in plt.gcf().axes[i].collections) for i in (0, 2)]
+            p = batch_parts(b, dls.n_inp)
+            first = lambda x: x[0] if layout == 'ragged' else x[0][~p.pad_mask[0]]
+            asked = 0 if p.value_mask is None else int((first(p.value_mask) & first(hidden).unsqueeze(-1)).sum())   # predicted where nothing was
+            assert drawn[1] == drawn[0] + asked
             dls.show_results(b, b[-1])
     plt.close('all')
+
+
+# %% 6287cd5b
+def test_labels_of_all_kinds_are_shown():
+    for labels, out, titles, colors in [([[0, 1]] * 9 + [[1, 1]], torch.tensor([[False, True], [True, False]]), ['b / b', 'b / a'], 'kr'),
+                                        ([1.5] * 10, torch.tensor([[1.234567], [2.]]), ['1.5 / 1.23', '1.5 / 2'], 'kk'), ([[1., 2.]] * 10, torch.zeros(2, 2), ['1, 2 / 0, 0'] * 2, 'kk')]:
+        dls = pair(IrregularDataset(tiny().values, tiny().positions, labels, vocab='ab' if isinstance(labels[0], list) and labels[0][0] == 0 else None), bs=2)
+        b = dls.valid.one_batch()
+        dls.valid.show_batch(b); assert [ax.get_title() for ax in plt.gcf().axes] == [t.split(' / ')[0] for t in titles]
+        dls.valid.show_results(b, out); assert [(ax.get_title(), ax.title.get_color()) for ax in plt.gcf().axes] == list(zip(titles, colors))
+    plt.close('all')
+
+
+# %% 491c24bc
+def test_scaling_of_augmented_samples():
+    def scaling_with(noise, **kw):
+        random.seed(noise); torch.manual_seed(noise); np.random.seed(noise)
+        return pair(ItemDataset([(np.full((1, 2, 2), i, np.float32), 0) for i in range(10)], [0], jitter), scaling='fit', **kw).scaling
+    assert scaling_with(0) == scaling_with(1) != scaling_with(1, seed=3)
 
 
 # %% b65580c7

@@ -7,6 +7,7 @@ from romae_nb.datasets import *
 import math, pytest
 import numpy as np
 import torch
+from tempfile import TemporaryDirectory
 from hypothesis import given, settings, strategies as st
 from romae_nb.scaling import Scaling, fit_scaling
 from romae_nb.tubelets import Ragged
@@ -14,16 +15,33 @@ from romae_nb.tubelets import Ragged
 
 # %% b9bb708c
 two = [np.zeros((3, 2)), np.zeros((1, 2))]
+flat_two = [np.zeros(3), np.zeros(1)]
 
 
 # %% aac7eab2
 @pytest.mark.parametrize('kw,match', [
+    (dict(values=None), 'values: got a NoneType; takes one array per sample'), (dict(values='ab'), 'values: got a str'), (dict(values=[]), 'values: got arrays of shapes'),
+    (dict(values=[['a', 'b'], [1.]]), 'values: got type <U1 in sample 0; takes real'), (dict(values=[[1, 'b'], [1.]]), 'values: got type .* in sample 0; takes real'),
+    (dict(values=[np.array([1, 'b'], object), [1.]]), 'values: got type object in sample 0'), (dict(values=[[[1, 2], [3]], [1.]]), 'values: got a list that is no array of numbers in sample 0'),
+    (dict(values=[np.ones(3) * 1j, [1.]]), 'values: got type complex128'), (dict(values=[[1., 2, math.inf], [1.]]), 'values: sample 0 holds numbers that are infinite'),
+    (dict(values=[[1., 2, 1e300], [1.]]), r'values: sample 0 holds numbers that are infinite \(as torch.float32\)'),
+    (dict(positions=[[1., 2, math.nan], [1.]]), 'positions: sample 0 holds numbers that are infinite .*, or NaN'),
+    (dict(positions=[np.arange(3).astype('datetime64[s]'), [1.]]), r'positions: got type datetime64\[s\] in sample 0; takes real numbers, dates as seconds'),
+    (dict(marks='yes'), "marks: got 'yes'; takes True"), (dict(channels=['u']), r"channels: got \['u'\]; takes 2 names"),
+    (dict(channel_axis=0), 'channel_axis: got 0 for tokens of 2 values'), (dict(values=flat_two, channel_axis=1), 'channel_axis: got 1 .* takes an axis from 0 to 0'),
+    (dict(values=flat_two, channel_axis=0), 'positions: got channel numbers from 0 to 0 on axis 0; takes whole ones from 1'),
+    (dict(values=flat_two, positions=[[1., 2., 3.], [1.]], channel_axis=0, channels='ab'), 'positions: got channel numbers from 1 to 3 on axis 0; takes whole ones from 1 to 2'),
+    (dict(labels=['a', None]), 'labels: got None for sample 1'), (dict(labels=np.array(['a', 1], object)), 'labels: got several types'),
+    (dict(labels=['a', 'b'], vocab='aa'), r"vocab: got \['a', 'a'\]; takes"), (dict(labels=[0, 10**9]), 'labels: got numbers up to 1000000000; takes class numbers'),
+    (dict(labels=[.5, math.nan]), 'labels: got NaN or infinite numbers for sample 1'), (dict(labels=[0., 1.], vocab='ab'), 'labels: got type float64 beside a vocab'),
+    (dict(labels=[True, False]), 'labels: got type bool'), (dict(labels=[[0, 2], [1, 0]]), 'labels: got numbers from 0 to 2 in shape'),
+    (dict(labels=[[0, 1], [1, 0]], vocab='a'), 'vocab: got 1 names; takes 2'), (dict(labels=(i for i in range(2))), r'labels: got shape \(\)'),
     (dict(values=[np.zeros((3, 2)), np.zeros((1, 1))]), r'values: got arrays of shapes \[\(1, 1\), \(3, 2\)\]; takes one'),
     (dict(values=[np.zeros((3, 2)), np.zeros((0, 2))]), 'values: sample 1 is empty'),
-    (dict(values=[np.zeros((3, 2), dtype=bool)] * 2), 'values: got type torch.bool in sample 0'),
+    (dict(values=[np.zeros((3, 2), dtype=bool)] * 2), 'values: got type bool in sample 0'),
     (dict(positions=[np.zeros(3)]), 'positions: got 1 samples; takes 2'),
     (dict(positions=[np.zeros(3), np.zeros(2)]), 'positions: sample 1 has 2 tokens; takes 1'),
-    (dict(labels=[0]), r'labels: got shape \(1,\); takes \(2,\)'), (dict(labels=[0., 1.]), 'labels: got type float64; takes integers'),
+    (dict(labels=[0]), r'labels: got shape \(1,\); takes \(2,\)'),
     (dict(labels=[-1, 0]), 'labels: got numbers from -1'),
     (dict(labels=[0, 5], vocab='ab'), 'labels: got numbers from 0 to 5; takes 0 to 1'),
     (dict(labels=['a', 'c'], vocab='ab'), r"labels: got \['c'\]; takes what vocab holds")])
@@ -34,7 +52,31 @@ def test_irregular_refuses(kw, match):
 # %% bb30f2af
 def test_grid_refuses():
     with pytest.raises(ValueError, match=r'values: got shape \(4, 4\)'): GridDataset(np.zeros((4, 4)))
-    with pytest.raises(ValueError, match='values: got type torch.bool'): GridDataset(np.zeros((2, 1, 4, 4), dtype=bool))
+    for grid, match in [(np.zeros((2, 1, 4, 4), dtype=bool), 'values: got type bool'), ([np.zeros((1, 4, 4)), np.zeros((3, 4, 4))], 'values: got a list that is no array'),
+                        ((x for x in [1]), 'got a .* that is no array of numbers .*generator'), (np.full((1, 1, 2, 2), np.inf), 'values: got infinite'), (torch.zeros(1, 2, 2, dtype=torch.cfloat), 'values: got type torch.complex64')]:
+        with pytest.raises(ValueError, match=match): GridDataset(grid)
+
+
+# %% dbb252c5
+def test_arrays_of_all_kinds():
+    want = torch.tensor([[0., 1.], [2., 3.], [4., 5.]])
+    a = want.numpy().astype(np.float64)
+    for x in (a, a[::-1][::-1], np.asfortranarray(a), np.repeat(a, 2, 0)[::2], a.astype('>f8'), a.astype(np.float16), a.astype(np.uint16), a.astype('>i2'), a.tolist(), want.clone().requires_grad_()):
+        ds = IrregularDataset([x], [a[::-1, 0]])
+        assert ds.values[0].equal(want) and ds.positions[0].flatten().tolist() == [4, 2, 0] and not ds.values[0].requires_grad
+        assert GridDataset(x[None] if hasattr(x, 'ndim') else [x])[0][0].equal(want)
+    assert IrregularDataset([[1, None]], [[0, 1]])[0][0].isnan().flatten().tolist() == [False, True]
+
+
+# %% d14164ed
+def test_labels_of_all_kinds():
+    for labels, task, vocab, dtype in [(['b', 'a'], 'classification', ['a', 'b'], torch.int64), ([1, 0], 'classification', [0, 1], torch.int64),
+                                       ([[0, 1], [1, 1]], 'multilabel', [0, 1], torch.int64), ([[False, True], [True, True]], 'multilabel', [0, 1], torch.int64),
+                                       ([.5, 2.], 'regression', [], torch.float32), ([[.5], [2.]], 'regression', [], torch.float32)]:
+        ds = IrregularDataset([[1.], [2.]], [[0.], [0.]], labels)
+        assert (ds.task, ds.vocab, ds[0][2].dtype) == (task, vocab, dtype)
+        assert ds[1][2].tolist() == (labels[1] if labels != ['b', 'a'] else 0)
+    assert IrregularDataset([[1.]], [[0.]]).task is None and 'numbers to predict' in repr(ds)
 
 
 # %% 696311ce
@@ -142,6 +184,13 @@ def test_collate_checks():
     with pytest.raises(ValueError, match="layout: got 'dense'"): collate(samples, True, 'dense')
     with pytest.raises(ValueError, match=r"samples: got \['times', 'values'\]; takes tuples, or dicts"): collate([dict(values=1, times=2)])
     with pytest.raises(ValueError, match=r"samples: got \['values'\]"): collate([dict(values=torch.ones(1, 1), label=1), dict(values=torch.ones(1, 1))])
+    for rows, match in [([], 'samples: got none'), ([s + (1,) for s in samples], 'samples: got tuples of 4 entries; takes .values, positions.*label'), ([s[:1] for s in samples], 'got tuples of 1 entries'),
+                        ([samples[0], samples[1][:2]], 'samples: got tuples of .* and .* entries'), ([samples[0], as_dicts(samples)[1]], 'samples: got tuples of .*dict'),
+                        ([dict(values=torch.ones(2, 1), positions=torch.ones(2, 1), value_mask=torch.ones(2, 1))], 'value_mask: got type torch.float32'),
+                        ([dict(values=torch.ones(2, 1), positions=torch.ones(2, 1), value_mask=torch.ones(3, 1) > 0)], r'value_mask: got shape \(3, 1\)')]:
+        with pytest.raises(ValueError, match=match): collate(rows)
+    plain = collate([dict(values=np.ones((2, 1), int), positions=np.arange(2)[:, None], label=1)])
+    assert plain['values'].dtype == torch.float32 and plain['positions'].dtype == torch.float64
     with pytest.raises(ValueError, match=r"batch: got keys \['times'\]"): batch_parts(dict(values=1, times=2))
     for n_inp in (None, 0, 1, 5):
         with pytest.raises(ValueError, match=f'n_inp: got {n_inp} for 3 entries'): batch_parts(samples[0], n_inp)
@@ -164,3 +213,13 @@ def test_part_batches():
     part = Part(IrregularDataset([[[1.], [math.nan]], [[2.]]], [[0., 1.], [0.]], ['a', 'b']), [1, 0], 'padded')
     assert len(part) == 2 and part.n_inp == 4 and part.lengths == [1, 2] and len(list(part)) == 2
     assert part.collate(list(part))[3][1, :, 0].tolist() == [False, True] and part.collate(list(part))[4].tolist() == [1, 0]
+    for labels in ([[0, 1], [1, 1]], [.5, 2.], [[.5], [2.]]):                # several labels, and numbers to predict
+        part = Part(IrregularDataset([[1.], [2.]], [[0.], [0.]], labels))
+        assert part.collate(list(part))[2].tolist() == labels
+
+
+# %% 43c9d8e9
+def test_model_inputs_are_what_a_model_takes():
+    holey = Part(IrregularDataset([[[1.], [math.nan]], [[2.]]], [[0., 1.], [0.]]))
+    b = holey.collate(list(holey))
+    assert [x is y for x, y in zip(model_inputs(b), b)] == [True, True] and len(b) == 4 and model_inputs(b[:1]) == b[:1]

@@ -4,7 +4,7 @@ from romae_nb.images import *
 
 
 # %% e5adfff3
-import json, os, pytest, sys, tarfile
+import io, json, os, pytest, sys, tarfile
 import numpy as np
 import torch
 from pathlib import Path
@@ -50,6 +50,63 @@ def test_folders():
         (Path(d)/'empty').mkdir()
         with pytest.raises(ValueError, match='items: got none'): folder_dataset(d, 'empty', labels=False)
         with pytest.raises(ValueError, match="axes: got 'WHC'; takes CHW"): folder_dataset(d, 'train', axes='WHC')
+
+
+# %% f7f7cca0
+def small(folder, *names, mode='RGB', size=4):
+    "Black pictures."
+    for name in names:
+        Path(folder, name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new(mode, (size, size)).save(Path(folder, name))
+
+
+# %% 83c6c950
+def test_what_is_no_sample():
+    with TemporaryDirectory() as d:
+        with pytest.raises(ValueError, match='root: got .*find any class folder.*takes a sub-folder per class'): folder_dataset(d)
+        with pytest.raises(ValueError, match='items: got none'): folder_dataset(d, labels=False)
+        small(d, 'a/train/cat/0.png', 'a/val/cat/0.png')
+        with pytest.raises(ValueError, match=r"split: got None for .* holds \['train', 'val'\]"): folder_dataset(d + '/a')
+        assert len(folder_dataset(d + '/a', labels=False)) == 2
+        Path(d, 'a/train/cat/1.gif').write_bytes(b'GIF'); Path(d, 'a/train/cat/.hidden').write_text('')
+        with pytest.warns(UserWarning, match='root: 1 files under .* are left out, 1 .gif; takes .jpg'): assert len(folder_dataset(d + '/a', 'train')) == 1
+        with pytest.warns(UserWarning, match='1 files .* are left out, 1 .gif'): assert len(folder_dataset(d + '/a', labels=False)) == 2
+        Path(d, 'a/train/dog').mkdir()
+        with pytest.raises(ValueError, match='root: got .*no valid file for the classes dog'): folder_dataset(d + '/a', 'train')
+
+
+# %% 31400f1d
+def test_broken_files_are_named():
+    with TemporaryDirectory() as d:
+        small(d, 'x/0.png', size=40)
+        whole = Path(d, 'x/0.png').read_bytes()
+        for name, content in [('0.png', whole[:-30]), ('0.png', b''), ('0.jpg', b'no picture'), ('0.npy', b'xx'), ('0.npz', b'xx'), ('0.tif', b'xx')]:
+            Path(d, 'x/0.png').unlink(missing_ok=True); Path(d, 'x', name).write_bytes(content)
+            with pytest.raises(ValueError, match=rf'file: .*0\{name[1:]} cannot be read .*; takes whole files: .jpg'): folder_dataset(d)[0]
+            Path(d, 'x', name).unlink()
+        np.save(Path(d, 'x/0.npy'), np.array([{}]))
+        with pytest.raises(ValueError, match='file: .*0.npy cannot be read .*allow_pickle'): folder_dataset(d)[0]
+        np.save(Path(d, 'x/0.npy'), np.ones((1, 2, 2)) * 1j)
+        with pytest.raises(ValueError, match=r'values: got type complex128; takes real numbers \(sample 0\)'): folder_dataset(d)[0]
+        Path(d, 'x/0.npy').unlink()
+        Image.fromarray(np.full((4, 4), 40000, np.uint16)).save(Path(d, 'x/0.png'))
+        for mode in ('RGB', 'L'):
+            with pytest.raises(ValueError, match=f"mode: got '{mode}' for .*0.png, whose numbers are larger than bytes"): folder_dataset(d, mode=mode)[0]
+        assert (folder_dataset(d, mode=None)[0][0] == 40000).all()
+        small(d, 'x/0.png')
+        with pytest.raises(ValueError, match="mode: got 'XYZ' for .*0.png, which is 'RGB'"): folder_dataset(d, mode='XYZ')[0]
+
+
+# %% a77195cd
+def test_items_refuse():
+    image = np.zeros((1, 4, 4))
+    for items, match in [([(image, None)], r'items: got label None; takes class numbers, or vocab=None .*\(sample 0\)'), ([(image, .7)], 'items: got label 0.7'), ([(image, 'a')], "items: got label 'a'"),
+                         ([image], 'items: got a ndarray at 0'), ([('x.png', 0)], r'values: got type <U5; takes real numbers'), ([(image[0], 0)], r"axes: got 'CHW' for an array of shape \(4, 4\).*\(sample 0\)")]:
+        with pytest.raises(ValueError, match=match): ItemDataset(items, ['a'])[0]
+    with pytest.raises(ValueError, match='items: got a generator; takes a sequence'): ItemDataset(((image, 0) for _ in range(2)))
+    with pytest.raises(ValueError, match='vocab: got no names'): ItemDataset([(image, 0)], [])
+    for label in (0, np.int64(0), torch.tensor(0)): assert ItemDataset([(image, label)], ['a'])[0][1].item() == 0
+    assert to_values(image[:, ::-1].astype('>f4')).shape == (1, 4, 4) and to_values(np.eye(3) > 0, 'HW').unique().tolist() == [0, 1]
 
 
 # %% f82c507c
@@ -182,15 +239,27 @@ def test_shards_refuse():
         with pytest.raises(ValueError, match=r"vocab: .*holds classes \['horse'\]"): make_shards(root, out, 'valid')
         with pytest.raises(ValueError, match='holds no files of .jpg'): make_shards(root, Path(d)/'other', 'none', vocab=['a'])
         with pytest.raises(ValueError, match='vocab: got .* beside shards of'): make_shards(root, out, 'train', vocab=[f'digit {i}' for i in range(9, -1, -1)])
-        with pytest.raises(ValueError, match='per_shard: got 0'): make_shards(root, out, 'train', per_shard=0)
+        for n in (0, 2.5):
+            with pytest.raises(ValueError, match=f'per_shard: got {n}'): make_shards(root, out, 'train', per_shard=n)
+        with pytest.raises(ValueError, match='urls: got none'): shard_dataset([])
+        with pytest.raises(ValueError, match='out: got .*shards, inside of'): make_shards(root/'train', root/'train/shards')
+        assert not (root/'train/shards').exists()
         with pytest.raises(FileNotFoundError, match='urls: got .*nothing.tar'): shard_dataset(d + '/nothing.tar')
         with pytest.raises(ValueError, match='vocab: got None, and no _info.json lies beside pipe:cat'): shard_dataset(f'pipe:cat {path}')
         with pytest.raises(OSError): shard_dataset('pipe:cat /nowhere.tar', ['a'])
         for size, what in [(3000, 'breaks off|no whole'), (0, 'no whole')]:
             Path(d, 'cut.tar').write_bytes(path.read_bytes()[:size])
             with pytest.raises(ValueError, match=what): shard_dataset(d + '/cut.tar', ['a'])
+        def packed(image, cls):
+            with tarfile.open(d + '/odd.tar', 'w') as tar:
+                for name, content in (('0.png', image), ('0.cls', cls)):
+                    member = tarfile.TarInfo(name); member.size = len(content); tar.addfile(member, io.BytesIO(content))
+            return shard_dataset(d + '/odd.tar', ['a'])[0]
+        with pytest.raises(ValueError, match="urls: .*odd.tar has b'cat' for .cls; takes class numbers"): packed(next(root.rglob('*.png')).read_bytes(), b'cat')
+        with pytest.raises(ValueError, match='file: odd.tar, sample 0: .png cannot be read'): packed(b'no picture', b'0')
         with tarfile.open(d + '/odd.tar', 'w') as tar: tar.add(path, '1.txt')
         with pytest.raises(ValueError, match=r"urls: got a sample of members \['txt'\]; takes one image"): shard_dataset(d + '/odd.tar', ['a'])
         with tarfile.open(d + '/odd.tar', 'w') as tar: tar.add(next(root.rglob('*.png')), '1.png')
         with pytest.raises(ValueError, match=r"label: .*odd.tar has a sample of members \['png'\]; takes .cls"): shard_dataset(d + '/odd.tar', ['a'])
+        with pytest.raises(ValueError, match="root: got None for 'imagenet'"): timm_dataset('imagenet')
         with pytest.raises(ValueError, match='n: got 0; takes the number of samples'): timm_dataset('wds/', out, 'train-000000.tar', vocab=range(10))

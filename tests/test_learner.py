@@ -27,14 +27,14 @@ from sklearn.datasets import load_digits
 from romae_nb.augment import EraseBox, JitterSeries, MixSamples
 from romae_nb.callbacks import CheckFirstBatch, DropTokens, MaskedPretraining
 from romae_nb.checkpoint import Seeds
-from romae_nb.data import GridDataset, IrregularDataset, Scaling, dataloaders
+from romae_nb.data import GridDataset, IrregularDataset, Parts, Scaling, dataloaders
 from romae_nb.hub import save, save_encoder
 from romae_nb.logs import KeepCheckpoints, LogFile, ReconstructionPictures, WandbLog
 from romae_nb.mae import MaskedAutoencoder
 from romae_nb.probes import embeddings
 from romae_nb.romae import RoMAE
 from romae_nb.stepping import Accumulate, ActivationCheckpointing, EMA, HalfPrecision
-from romae_nb.tubelets import Ragged
+from romae_nb.tubelets import Ragged, on_tokens
 
 
 # %% 54f0b1a3
@@ -407,6 +407,11 @@ def test_series_with_missing_numbers():
         learn.fit_one_cycle(10, 5e-3, cbs=cbs)
         assert learn.recorder.values[-1][1] < min(.95 * untrained, 1.2 * mean_loss)
         learn.show_results(max_n=2); plt.close('all')
+        p, normed = Parts(*data.valid.one_batch()[:4]), pretrainer(data, norm_targets=True)
+        wrong = p._replace(values=on_tokens(lambda v, m: v.masked_fill(m, 1e3), p.values, p.value_mask))              # what stands at missing places changes nothing
+        (a, hidden), (b, _) = normed.reconstruct(p.inputs), normed.reconstruct(wrong.inputs)
+        a, b, hidden, missing = (x.data if isinstance(x, Ragged) else x for x in (a, b, hidden, p.value_mask))
+        assert a[hidden].equal(b[hidden]) and missing[hidden].any()
         x, y = embeddings(learn.model, data.valid)
         assert x.shape == (30, 24) and x.isfinite().all() and y.shape == (30,)
         clf = quiet(finetune_learner(data, learn.model, global_pool='avg', verbose=False))

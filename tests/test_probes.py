@@ -22,8 +22,9 @@ from fastcore.foundation import L
 from torch import nn
 from torch.nn import functional as F
 from romae_nb.callbacks import MaskedPretraining     # pre-training itself, whose neighbour the callback of this page is
-from romae_nb.data import GridDataset, IrregularDataset, TokenDL, dataloaders
+from romae_nb.data import GridDataset, IrregularDataset, Part, TokenDL, dataloaders
 from romae_nb.mae import MaskedAutoencoder
+from romae_nb.stepping import EMA
 from romae_nb.tubelets import Ragged
 
 
@@ -132,6 +133,16 @@ def test_knn_agrees_with_sklearn():
         want = KNeighborsClassifier(k, metric='cosine', algorithm='brute').fit(x[:50].double(), y[:50]).score(x[50:].double(), y[50:])
         assert knn_probe(x[:50], y[:50], x[50:], y[50:], k, chunk=7) == pytest.approx(want)
     agrees()
+
+
+# %% 6ea53e6d
+def test_both_probes_refuse():
+    x, y = torch.randn(6, 2), torch.tensor([0, 0, 0, 1, 1, 2])
+    for probe in (linear_probe, lambda *args: knn_probe(*args, k=2)):
+        for args, match in [((x, y, x[:0], y[:0]), r'valid_x: got shape \(0, 2\); takes one sample'), ((x[:0], y[:0], x, y), r'train_x: got shape \(0, 2\)'), ((x, y, x[:, :1], y), r'valid_x: got shape \(6, 1\)'),
+                            ((x, y > 0, x, y > 0), 'train_y: got torch.bool'), ((x, y - 1, x, y), 'train_y: got class -1')]:
+            with pytest.raises(ValueError, match=match): probe(*args)
+        with pytest.raises(TypeError, match='train_x: got a ndarray; takes a Tensor'): probe(x.numpy(), y, x, y)
 
 
 # %% 748e1905
@@ -256,6 +267,27 @@ def test_probe_callback_refuses():
     with pytest.raises(ValueError, match=r'probes: got \(\)'): ProbeCallback(dl, dl, probes=())
     with pytest.raises(ValueError, match='every: got 0; takes a number of epochs'): ProbeCallback(dl, dl, every=0)
     with pytest.raises(ValueError, match='train: got None; takes a loader with labels'): ProbeCallback(None, dl)
+    for cs in ((), (-1.,)):
+        with pytest.raises(ValueError, match='cs: got .*; takes positive numbers'): ProbeCallback(dl, dl, cs=cs)
+    some = lambda *numbers: TokenDL(Part(dl.dataset.dataset, numbers), device='cpu')
+    y = dl.dataset.dataset.labels
+    one_class = some(*(y == y[0]).nonzero().flatten().tolist()[:3])
+    unlabelled = TokenDL(GridDataset(dl.dataset.dataset.values), device='cpu')
+    class NoEpoch(Callback):
+        def before_epoch(self): raise RuntimeError('too late')
+    for args, kw, match in [((unlabelled, dl), {}, 'train: got a loader of .*no labels.*; takes one with class numbers for linear and knn'), ((dl, unlabelled), dict(probes=('knn',)), 'valid: got a loader of'),
+                            ((dl, dl), dict(k=21), 'k: got 21; takes 1 to 20'), ((one_class, dl), dict(k=2), 'train: got 1 classes, the rarest of 3'),
+                            ((some(0, 1, 2, 3), dl), dict(k=2), 'train: got . classes, the rarest of 1 samples'), ((None, some(0)), dict(probes=('rank',)), 'valid: got 1 sample; takes two')]:
+        with pytest.raises(ValueError, match=match): fitted([ProbeCallback(*args, **kw), NoEpoch()], 1)
+    fitted([ProbeCallback(None, unlabelled, every=1, probes=('rank', 'spread')), ProbeCallback(dl, some(0), every=1, probes=('linear', 'knn'), k=3, cs=(1.,))], 1)
+
+
+# %% d00866ed
+def test_the_weights_that_are_validated_are_probed():
+    labelled = digits(120, 60)
+    learn = fitted([ProbeCallback(None, labelled.valid, every=1, probes=('rank', 'spread')), ema := EMA(.99, warmup=False)], 2, digits(120, 60, bs=10))
+    own, averaged = (embeddings(m, labelled.valid)[0] for m in (learn.model, ema.averaged))
+    assert list(learn.recorder.values[-1][-2:]) == pytest.approx([effective_rank(averaged), feature_spread(averaged)]) and effective_rank(own) != effective_rank(averaged)
 
 
 # %% 8463a1cb

@@ -107,6 +107,8 @@ def test_scaling_refuses():
         with pytest.raises(ValueError, match='std: got mean='): Scaling(**kw)
     with pytest.raises(ValueError, match='values: got 3 channels in shape'): Scaling((1.,), (1.,)).scale_values(torch.ones(2, 4, 3))
     with pytest.raises(ValueError, match='samples: got none'): fit_scaling([])
+    with pytest.raises(ValueError, match='samples: got 2 channels behind 3'): fit_scaling([(torch.ones(3, 4, 4),), (torch.ones(2, 4, 4),)])
+    with pytest.raises(ValueError, match='samples: got infinite numbers'): fit_scaling([(torch.tensor([[math.inf]]),)])
     with pytest.raises(ValueError, match='channels: got none beside a channel_axis'): fit_scaling([(torch.ones(1, 1), torch.ones(1, 2))], True, channel_axis=0)
     with pytest.raises(ValueError, match='positions: got None; takes those of the batch'): Scaling((1.,), (1.,), channel_axis=0).scale_values(torch.ones(2, 4, 1))
     with pytest.raises(ValueError, match='positions: got channel numbers 1 to 2; takes 1 to 1'):

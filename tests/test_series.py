@@ -51,7 +51,10 @@ def test_series_refuse():
     for args, kw, match in [
         (([[1.]], [[0.]]), dict(tokens='time'), "tokens: got 'time'; takes 'times' or 'observations'"),
         (([[1.]], [[0., 1.]]), {}, r'times: got shapes \[\(2,\)\]; takes \[\(1,\)\], one time per row'),
-        (([[1.], [math.nan]], [[0.], [0.]]), {}, 'values: sample 1 holds no number'),
+        (([[1.], [math.nan]], [[0.], [0.]]), {}, 'values: sample 1 holds no number'), (([], []), {}, r'values: got arrays of shapes \[\]'),
+        (([[[1.]], [[1., 2.]]], [[0.], [0.]]), dict(tokens='observations'), r'values: got arrays of shapes \[\(1, 1\), \(1, 2\)\]'),
+        (([[1.]], [np.array(['2024-01-01'], 'datetime64[D]')]), dict(tokens='observations'), r'times: got type datetime64\[D\] in sample 0; takes real numbers, dates as'),
+        (([['1.5']], [[0.]]), {}, 'values: got type <U3 in sample 0; takes real numbers'), (([[1.]], [[math.nan]]), {}, 'positions: sample 0 holds numbers that are infinite'),
         (([[1.]], [[0.]]), dict(channels=['a', 'b']), r"channels: got \['a', 'b'\]; takes 1 names"),
         (([np.ones((1, 2))], [[0.]]), dict(channels=['a', 'a']), 'takes 2 names, all different')]:
         with pytest.raises(ValueError, match=match): series_dataset(*args, **kw)
@@ -110,7 +113,11 @@ def test_frame_forms():
 def test_frames_refuse():
     for df, kw, match in [
         (frame.drop(columns='time'), {}, r"frame: got columns \['id', 'channel', 'value'\]; takes \['time'\] too"),
-        (frame.assign(time='noon'), {}, 'time: got type .*; takes numbers or dates'),
+        (frame.assign(time='noon'), {}, 'time: got type .*; takes numbers or dates'), (frame[:0], {}, 'frame: got no lines'),
+        (frame.assign(value='high'), {}, 'value: got type .*; takes numbers'), (frame.assign(channel=['c0', 1] * 3), {}, "channel: got numbers and strings: .'c0', 1"),
+        (pd.concat([frame, frame[['time']]], axis=1), {}, "frame: got column 'time' twice"), (frame, dict(id='time'), "frame: got column 'time' twice"),
+        (frame.assign(value=math.inf), {}, 'values: sample 0 holds numbers that are infinite'), (frame.assign(time=math.inf), {}, 'frame: got two readings'),
+        (frame[:1].assign(time=math.inf), {}, 'positions: sample 0 holds numbers that are infinite'),
         (frame.assign(id=[7, None, 3, 3, 3, 3]), {}, 'id: got 1 missing entries'),
         (frame, dict(channels=['c0']), r"channels: got \['c1'\] in the frame"),
         (pd.concat([frame, frame[:1]]), {}, "frame: got two readings of {'id': 7, 'time': 0.0, 'channel': 'c0'}"),
@@ -120,6 +127,11 @@ def test_frames_refuse():
         (frame, dict(labels=frame), r"labels: got a frame of columns \['id', 'time', 'channel', 'value'\]; takes 'id' and one more"),
         (frame, dict(labels={7: None, 3: 'a'}), 'labels: got none for sample 7')]:
         with pytest.raises(ValueError, match=match): from_frame(df, **kw)
+    with pytest.raises(TypeError, match='frame: got a list; takes a pandas DataFrame'): from_frame([1, 2])
+    for column in (pd.array([1., None, 3, 4, 5, 6], 'Float64'), pd.array([1, None, 3, 4, 5, 6], 'Int64'), np.array([1., None, 3, 4, 5, 6], object)):
+        holey = from_frame(frame.assign(value=column))
+        assert holey.marks and holey[0][0].isnan().tolist() == [[False, True]]
+    assert from_frame(frame, {7: .5, 3: 1.5}).task == 'regression'
 
 
 # %% 29462af1
@@ -153,6 +165,13 @@ def test_ts_with_gaps():
         obs = from_ts(toy(d), 'observations')
         assert obs.lengths == [5, 4] and not obs.marks and obs[1][1].tolist() == [[1, 1], [2, 1], [1, 2], [2, 2]]
         with pytest.raises(FileNotFoundError, match='path: got .*none.ts'): from_ts(d + '/none.ts')
-        with pytest.raises(ValueError, match='holds numbers to predict'): from_ts(toy(d, '@targetLabel true\n', (':1.5', ':2.5')))
+        numbers = from_ts(toy(d, '@targetLabel true\n', (':1.5', ':2.5')))
+        assert numbers.task == 'regression' and numbers.labels.tolist() == [1.5, 2.5]
+        assert from_ts(toy(d, '@classLabel true b c a\n')).vocab == ['a', 'b', 'c']
+        for text, match in [(HEAD.replace('timestamps false', 'timeStamps true') + '@classLabel true a b\n@data\n(0.0,1.0),(1.5,2.0):(0.0,1.0),(1.5,2.0):a\n', 'has times beside its readings'),
+                            ('hello\n', 'is no .ts file|holds no series'), (HEAD + '@classLabel true a b\n@data\n', 'path: .* holds no series'),
+                            (HEAD + '@classLabel true a b\n@data\n1,x:1,2:a\n', 'is no .ts file .*could not convert'), (HEAD + '@classLabel true a b\n@data\n1,2:1,2:c\n', r"labels: got \['c'\]; takes what vocab")]:
+            Path(d, 'bad.ts').write_text(text)
+            with pytest.raises(ValueError, match=match): from_ts(Path(d, 'bad.ts'))
         with pytest.raises(ValueError, match=r"labels: got \['b'\]; takes what vocab holds"): from_ts(toy(d), vocab=['a'])
         assert not from_ts(toy(d, '@classLabel false\n', ('', ''))).labelled

@@ -9,10 +9,9 @@ from aeon.datasets import load_classification
 from fastai.callback.progress import ProgressCallback
 from sklearn.datasets import load_digits
 
-from romae_nb.data import GridDataset, IrregularDataset, Scaling, dataloaders
+from romae_nb.data import GridDataset, IrregularDataset, Scaling, dataloaders, model_inputs
 from romae_nb.hub import load
 from romae_nb.learner import finetune_learner, pretrain_learner, probe_learner
-from romae_nb.tubelets import Ragged
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = dict(embed_dim=48, depth=2, num_heads=2)
@@ -64,19 +63,20 @@ def quiet(learn):
 
 ELSEWHERE = """
 import sys, timm, torch, romae_nb
-from romae_nb.tubelets import Ragged
-batch = torch.load(sys.argv[2], weights_only=True)
-inputs = [Ragged(*x) if isinstance(x, (tuple, list)) else x for x in batch['inputs']]
+from romae_nb.datasets import GridDataset, IrregularDataset, Part, model_inputs
+from romae_nb.scaling import Scaling
+raw = torch.load(sys.argv[2], weights_only=True)
+new = Part((IrregularDataset if 'positions' in raw else GridDataset)(**raw), scaling=Scaling.load(sys.argv[1]))
 model = timm.create_model('local-dir:' + sys.argv[1], pretrained=True).eval()     # timm's own ViTs load weights only when told to
-with torch.no_grad(): torch.save(model(*inputs), sys.argv[3])
+with torch.no_grad(): torch.save(model(*model_inputs(new.collate(list(new)))), sys.argv[3])
 assert 'fastai' not in sys.modules
 """
 
 
-def elsewhere(folder, inputs, tmp):
-    "Logits of a saved classifier, from a process that knows nothing but the folder."
-    plain = [(x.data, x.offsets, x.max_len) if isinstance(x, Ragged) else x for x in inputs]
-    torch.save(dict(inputs=plain), tmp/'in.pt')
+def elsewhere(folder, part, tmp):
+    "Logits for samples as the data has them, from a process that knows nothing but the folder of a classifier."
+    raw = [part.dataset.inputs(i) for i in part.indices]
+    torch.save(dict(values=[v for v, *_ in raw]) | (dict(positions=[p for _, p in raw]) if part.irregular else {}), tmp/'in.pt')
     done = subprocess.run([sys.executable, '-W', 'ignore', '-c', ELSEWHERE, str(folder), str(tmp/'in.pt'), str(tmp/'out.pt')],
                           capture_output=True, text=True, env=os.environ | dict(PYTHONPATH=str(ROOT)))
     assert not done.returncode, done.stderr[-3000:]
@@ -109,7 +109,8 @@ def test_whole_path(data, model, epochs, tmp_path):
     assert clf.recorder.values[-1][2] > 2 * chance, clf.recorder.values[-1]
 
     folder = clf.save_model(tmp_path/'classifier')
-    *inputs, _ = clf.dls.valid.one_batch()
+    part = clf.dls.valid.dataset
+    inputs = model_inputs(clf.dls.valid.create_batch([part[i] for i in range(len(part))])[:clf.dls.n_inp])
     with torch.no_grad(): here = clf.model.eval()(*inputs)
-    assert elsewhere(folder, inputs, tmp_path).equal(here)
+    assert elsewhere(folder, part, tmp_path).equal(here)
     assert load(folder)(*inputs).allclose(here) and Scaling.load(folder) == dls.train.scaling
