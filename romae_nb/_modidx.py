@@ -626,6 +626,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                               'romae_nb.hub._save_timm': ('hub.html#_save_timm', 'romae_nb/hub.py'),
                               'romae_nb.hub._strip': ('hub.html#_strip', 'romae_nb/hub.py'),
                               'romae_nb.hub._tuples': ('hub.html#_tuples', 'romae_nb/hub.py'),
+                              'romae_nb.hub._typed_as': ('hub.html#_typed_as', 'romae_nb/hub.py'),
                               'romae_nb.hub._vit_kw': ('hub.html#_vit_kw', 'romae_nb/hub.py'),
                               'romae_nb.hub._vit_name': ('hub.html#_vit_name', 'romae_nb/hub.py'),
                               'romae_nb.hub._write_folder': ('hub.html#_write_folder', 'romae_nb/hub.py'),
