@@ -144,7 +144,9 @@ def layers(x, places, w, settings):
 
 
 # %% 350bc694
-def settings_of(c): return c.nhead, c.layer_norm_eps, [per_axis(v, c.n_pos_dims) for v in (c.p, c.base)] if c.pos_encoding == 'rope' else None, c.factor_axis
+def settings_of(c):
+    rope = [per_axis(v, c.n_pos_dims) for v in (c.p, c.base)] if c.pos_encoding == 'rope' else None
+    return c.nhead, c.layer_norm_eps, rope, None if c.factor_axis is None else c.factor_axis % c.n_pos_dims
 
 def codes(kind, table, places, dim, front):
     "What is added to each token, those in front first."
@@ -259,7 +261,7 @@ def cut_up(cut, image):
 @pytest.mark.parametrize('kind', ['mse', 'l1', 'huber', 'cosine', 'gaussian'])
 @pytest.mark.parametrize('family', FAMILIES)
 @given(data=st.data(), seed=st.integers(0, 999), weighted=st.booleans(), gone=st.sampled_from([0., .3]))
-@settings(max_examples=4, deadline=None)
+@settings(max_examples=3, deadline=None)
 def test_agrees_with_a_plain_oracle(family, kind, data, seed, weighted, gone):
     torch.manual_seed(seed)
     mae, g, layout = any_model(family, data.draw).double().eval(), torch.Generator().manual_seed(seed), family.split()[-1]
