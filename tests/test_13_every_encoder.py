@@ -4,7 +4,7 @@
 # %% ed62097e
 import math, os, pytest, timm, torch
 from dataclasses import replace
-from hypothesis import given, settings, strategies as st
+from hypothesis import Phase, given, settings, strategies as st
 from romae_nb.mae import MaskedAutoencoder
 from romae_nb.tubelets import Ragged
 
@@ -261,7 +261,7 @@ def cut_up(cut, image):
 @pytest.mark.parametrize('kind', ['mse', 'l1', 'huber', 'cosine', 'gaussian'])
 @pytest.mark.parametrize('family', FAMILIES)
 @given(data=st.data(), seed=st.integers(0, 999), weighted=st.booleans(), gone=st.sampled_from([0., .3]))
-@settings(max_examples=3, deadline=None)
+@settings(max_examples=4, deadline=None, phases=[Phase.generate])     # a smaller seed is no simpler case: no shrinking
 def test_agrees_with_a_plain_oracle(family, kind, data, seed, weighted, gone):
     torch.manual_seed(seed)
     mae, g, layout = any_model(family, data.draw).double().eval(), torch.Generator().manual_seed(seed), family.split()[-1]
