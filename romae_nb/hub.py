@@ -11,7 +11,7 @@ __all__ = ['HEAD', 'romae_args', 'vit_args', 'described', 'model_args', 'archite
 import json, os
 from argparse import Namespace
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PosixPath
 from pickle import UnpicklingError
 from tempfile import TemporaryDirectory
 import numpy as np
@@ -190,7 +190,13 @@ def load(
     if kind not in (None, 'MaskedAutoencoder'): raise ValueError(f'folder: {folder}/config.json says romae_nb={kind!r}; takes MaskedAutoencoder')
     try: model = _from_config(kind, config, folder)
     except (KeyError, TypeError) as e: raise ValueError(f'folder: {folder}/config.json does not describe a model of romae_nb ({e!r})') from e
-    return _load_exactly(model, weights, folder).eval()
+    return _load_exactly(_typed_as(model, weights), weights, folder).eval()
+
+def _typed_as(model, weights):
+    "Give every tensor of a fresh model the type that the file has it in."
+    for k, t in model.state_dict(keep_vars=True).items():
+        if k in weights and t.is_floating_point(): t.data = t.data.to(weights[k].dtype)
+    return model
 
 def _from_config(kind, config, folder):
     if kind is None:
@@ -236,7 +242,7 @@ def to_timm(
     if isinstance(encoder, RoMAE): args['weight_init'] = 'trunc_normal'             # for the head; pre-training's own would be too wide
     else: args['fc_norm'] = None if args['global_pool'] in ('avg', 'avgmax', 'max') else False                      # timm's own choice
     if probe and args['global_pool'] in ('dense', ''): raise ValueError(f"global_pool: got {args['global_pool']!r} for a probe; takes one that gives one vector per sample")
-    new = timm.create_model(name, **{k: tuple(v) if isinstance(v, list) else v for k, v in args.items()} | kwargs)
+    new = timm.create_model(name, **{k: tuple(v) if isinstance(v, list) else v for k, v in args.items()} | kwargs).to(next(encoder.parameters()))
     _carry(encoder, new, kwargs)
     if label_map is not None and new.global_pool == encoder.global_pool: _carry_head(encoder, new)
     if img_size is not None: _resize(new, to_2tuple(img_size))
@@ -379,7 +385,7 @@ def _read_tensors(file):
     if not file.is_file(): raise FileNotFoundError(f'file: {file} is not there')
     try:
         if file.suffix == '.safetensors': return load_file(file)
-        with torch.serialization.safe_globals([Namespace]): return torch.load(file, map_location='cpu', weights_only=True)
+        with torch.serialization.safe_globals([Namespace, PosixPath]): return torch.load(file, map_location='cpu', weights_only=True)
     except (SafetensorError, UnpicklingError, RuntimeError, EOFError, OSError) as e:
         raise ValueError(f'file: {file} is truncated, or holds more than tensors and plain settings ({str(e).splitlines()[0]}); takes a checkpoint of tensors') from e
 
@@ -422,7 +428,8 @@ def _is_sincos(table, dim):
     "Whether a table (1, 1 + N, dim) is the original MAE's fixed one."
     side = int(table.shape[1]**.5)
     front = table.shape[1] - side**2                                 # rows for CLS, 0 or 1
-    return torch.allclose(table[0, front:], sincos_positions(grid_positions((side, side)).T, dim), atol=1e-4) and not table[0, :front].any()
+    want = sincos_positions(grid_positions((side, side)).T, dim).to(table.dtype).float()         # as a file in half precision has it
+    return torch.allclose(table[0, front:].float(), want, atol=1e-4) and not table[0, :front].any()
 
 # %% ../nbs/07_hub.ipynb #8bb826ea
 def from_mae(
@@ -441,9 +448,9 @@ def from_mae(
 def _assembled(w, kw, sincos, decoder_heads, norm_targets, img_size, file, act=None):
     "The model for weights under the original's names."
     if 'mask_token' not in w:
-        classes = len(w['head.weight']) if 'head.weight' in w else 0
-        model = timm.create_model(_vit_name(kw), num_classes=classes, global_pool='avg' if 'fc_norm.weight' in w else 'token', **kw)
-        _load_exactly(model, w, file)
+        head = next((w[k] for k in ('head.weight', 'head.1.weight') if k in w), ())
+        model = timm.create_model(_vit_name(kw), num_classes=len(head), global_pool='avg' if 'fc_norm.weight' in w else 'token', **kw)
+        _load_exactly(put_probe_head(model) if 'head.1.weight' in w else model, w, file)
     else: model = _mae_of(w, kw, sincos, decoder_heads, norm_targets, file, act)
     if img_size is not None: model.set_input_size(to_2tuple(img_size))
     return model.eval()

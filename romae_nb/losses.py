@@ -33,6 +33,7 @@ class TokenLoss:
             raise ValueError(f'norm_targets: got {self.norm_targets!r}; takes False, True, unbiased or biased')
         if self.norm_targets is True: object.__setattr__(self, 'norm_targets', 'unbiased')
         if not self.huber_delta > 0: raise ValueError(f'huber_delta: got {self.huber_delta}; takes a number above 0')
+        if self.kind != 'huber' and self.huber_delta != 1: raise ValueError(f"huber_delta: got {self.huber_delta} for kind={self.kind!r}, which has none; takes it with 'huber'")
         if not isinstance(self.reference_mean, bool): raise ValueError(f'reference_mean: got {self.reference_mean!r}; takes True or False')
         if self.channel_weights is not None: object.__setattr__(self, 'channel_weights', _weights(self.channel_weights))
 

@@ -88,8 +88,9 @@ class MaskedAutoencoder(nn.Module):
         if decoder_block == 'vit' and cfg['pos_encoding'] == 'rope' and decoder_pos is None: cfg['pos_encoding'] = 'sincos'
         _check_decoder_kw(cfg, decoder_kw, self.encoder)
         block, drop = cfg.pop('block'), self.encoder.cfg.pos_drop_rate if isinstance(self.encoder, RoMAE) else 0.
+        if not 0 <= head_drop_rate < 1: raise ValueError(f'head_drop_rate: got {head_drop_rate}; takes 0 or more, and less than 1')
         self.pos_drop = nn.Dropout(drop)
-        self.decoder = Decoder(self.encoder.embed_dim, self.scoring.out_dim(self.patch_dim), EncoderConfig(**cfg), block, self.encoder.num_prefix_tokens,
+        self.decoder = Decoder(self.encoder.embed_dim, self.scoring.out_dim(self.patch_dim), _decoder_cfg(cfg), block, self.encoder.num_prefix_tokens,
                                self.cut.channels if self.cut.per_channel else None, drop, head_drop_rate)
 
     @property
@@ -104,6 +105,10 @@ class MaskedAutoencoder(nn.Module):
     @property
     def norm_targets(self): return self.scoring.norm_targets         # whether targets are normalised token by token
     def target_stats(self, tokens): return self.scoring.stats(tokens)
+
+    def no_weight_decay(self):
+        "Names of the parameters that weight decay should spare, beside norms and biases; timm's optimizers ask for them."
+        return {f'{part}.{n}' for part in ('encoder', 'decoder') for n in getattr(self, part).no_weight_decay()}
 
     def set_grad_checkpointing(self, enable=True):
         "Recompute blocks in backward, in encoder and decoder."
@@ -158,23 +163,38 @@ def _make_loss(kind, cut, norm_targets, reference_mean, kw):
         raise ValueError(f'channel_weights: got {len(loss.channel_weights)} for tokens of {channels} channels; takes one per channel')
     return loss
 
+_OWN = {'d_model': 'decoder_dim', 'nhead': 'decoder_heads', 'depth': 'decoder_depth', 'pos_encoding': 'decoder_pos', 'n_pos_dims': "the encoder's"}
+
 def _decoder_kw(kw):
-    own = {'d_model': 'decoder_dim', 'nhead': 'decoder_heads', 'depth': 'decoder_depth', 'pos_encoding': 'decoder_pos', 'n_pos_dims': "the encoder's"}
-    if wrong := set(kw or {}) & set(own):
-        raise ValueError(f'decoder_kw: got {sorted(wrong)}; takes those as {", ".join(own[k] for k in sorted(wrong))}')
+    if wrong := set(kw or {}) & set(_OWN):
+        raise ValueError(f'decoder_kw: got {sorted(wrong)}; takes those as {", ".join(_OWN[k] for k in sorted(wrong))}')
     if unknown := set(kw or {}) - set(EncoderConfig.__dataclass_fields__):
         raise TypeError(f'decoder_kw: got unknown {sorted(unknown)}; takes {", ".join(EncoderConfig.__dataclass_fields__)}')
     return kw or {}
 
+def _decoder_cfg(cfg):
+    "The decoder's settings; errors name the arguments that they come from."
+    for k in ('d_model', 'nhead', 'depth'):
+        if not isinstance(cfg[k], int): raise TypeError(f'{_OWN[k]}: got {cfg[k]!r}; takes a whole number')
+    try: return EncoderConfig(**cfg)
+    except ValueError as e:
+        name, said = str(e).split(':', 1)
+        if name == 'head_dim' and cfg['pos_encoding'] == 'rope': raise ValueError(f"decoder_heads: got {cfg['nhead']} for decoder_dim={cfg['d_model']} (head_dim:{said})") from e
+        raise ValueError(f"{_OWN.get(name, 'decoder_dim' if name == 'head_dim' else f'decoder_kw: {name}')}:{said}") from e
+
 def _check_mask(fn, cut):
     "Refuse a kind of mask that the model's tokens cannot have, by drawing one for four made-up tokens."
     if not isinstance(fn, Mask): return fn
-    image = cut.size[1:] != (1, 1) and cut.n_pos_dims == 2
-    if fn.kind in ('channel', 'tube') and image: raise ValueError(f'mask_fn: got {fn!r} for images, whose axes are row and column; takes channel_tokens=True, or another kind')
-    if fn.kind == 'channel' and cut.per_channel and cut.channels == 1: raise ValueError(f'mask_fn: got {fn!r} for tokens of one channel; takes another kind')
-    try: fn(torch.ones(1, 4, dtype=torch.bool), .5, torch.Generator().manual_seed(0), torch.arange(4.).expand(1, cut.n_pos_dims, 4))
+    for part in _parts(fn):
+        image = cut.size[1:] != (1, 1) and cut.n_pos_dims == 2
+        if part.kind in ('channel', 'per_channel', 'tube') and image: raise ValueError(f'mask_fn: got {part!r} for images, whose axes are row and column; takes channel_tokens=True, or another kind')
+        if part.kind == 'channel' and cut.per_channel and cut.channels == 1: raise ValueError(f'mask_fn: got {part!r} for tokens of one channel; takes another kind')
+    on = dict(device='cpu')                                          # whatever the model is built on
+    try: fn(torch.ones(1, 4, dtype=torch.bool, **on), .5, torch.Generator(**on).manual_seed(0), torch.arange(4., **on).expand(1, cut.n_pos_dims, 4))
     except ValueError as e: raise ValueError(f'mask_fn: got {fn!r} for {cut.n_pos_dims} position axes: {e}') from e
     return fn
+
+def _parts(mask): return [mask] + [p for part in getattr(mask, 'parts', ()) for p in _parts(part)]
 
 def _check_decoder_kw(cfg, kw, encoder):
     "Refuse decoder settings that would be ignored, and tables that are too short."

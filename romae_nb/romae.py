@@ -158,6 +158,7 @@ class RoMAE(nn.Module):
             raise ValueError(f'class_token: got True with factor_axis={factor_axis}; takes False, a CLS token at the origin belongs to no group')
         self.tubelet_size = check_tubelet_size(tubelet_size)
         cut = Tubelets(self.tubelet_size, in_chans, n_pos_dims, channel_tokens, dynamic_img_pad)
+        if to_2tuple(img_size) != (224, 224): _check_img_size(img_size, cut)     # timm's default, which nobody may have asked for
         if pos_encoding == 'learned' and max_tokens is None: max_tokens = image_tokens(img_size, cut)
         self.cfg = EncoderConfig(
             embed_dim, num_heads, depth, mlp_dim, mlp_ratio, norm_eps, drop_path_rate, proj_drop_rate, attn_drop_rate, attn_proj_drop_rate,
@@ -185,11 +186,16 @@ class RoMAE(nn.Module):
 def image_tokens(
     img_size:int|tuple[int, int],  # height and width, pixels
     cut:Tubelets,                  # how images are cut
-) -> int|None:                     # None where there is a token per pixel: then the data is hardly an image
+) -> int|None:                     # None where there is a token per pixel, or a time axis: then nobody knows how many
     "Tokens of one image, for a learned table."
-    if cut.size[1:] == (1, 1): return None
+    if cut.size[1:] == (1, 1) or cut.size[0] > 1 or cut.n_pos_dims - cut.per_channel > 2: return None
     h, w = (-(-n // p) for n, p in zip(to_2tuple(img_size), cut.size[1:]))
     return h * w * (cut.channels if cut.per_channel else 1)
+
+
+def _check_img_size(img_size, cut):
+    if not cut.pad and any(n % p for n, p in zip(to_2tuple(img_size), cut.size[1:])):
+        raise ValueError(f'img_size: got {img_size}; takes multiples of {cut.size[1:]}, or dynamic_img_pad=True')
 
 # %% ../nbs/05_romae.ipynb #91ed06ca
 def check_tubelet_size(
@@ -369,8 +375,7 @@ def set_input_size(self:RoMAE,
     if patch_size is not None and patch != self.tubelet_size[1:]:
         raise ValueError(f'patch_size: got {patch_size}; takes {self.tubelet_size[1:]}, which the input projection is made for')
     if img_size is None: return
-    if not self.cut.pad and any(n % p for n, p in zip(to_2tuple(img_size), self.cut.size[1:])):
-        raise ValueError(f'img_size: got {img_size}; takes multiples of {self.cut.size[1:]}, or dynamic_img_pad=True')
+    _check_img_size(img_size, self.cut)
     if self.embed.added is not None and self.embed.added.table is not None: self._resize_table(to_2tuple(img_size))
     self.img_size = to_2tuple(img_size)
     update_model_input_size(self, img_size)

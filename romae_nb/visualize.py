@@ -253,7 +253,7 @@ def _wavelengths(ax, s, name, limits):
         height = torch.histogram(s.distances, edges)[0]
         ax.stairs(height / height.max().clamp(min=1), edges, fill=True, color=_PALE)
     marks = [(s.median, 'median step ', 'right', .95, _GREY), (s.spread, ' spread', 'left', .95, _GREY)]
-    if s.aliasing.any(): marks.append((2 * s.smallest, 'two smallest steps ', 'right', .7, _RED))
+    if s.aliasing.any(): marks.append((2 * s.smallest, ' two smallest steps', 'left', .7, _RED))
     for x, text, side, y, color in marks:
         if limits[0] < x: ax.plot([x, x], [0, 1.08], color=color, lw=.8); ax.text(x, y, text, ha=side, va='center', size=8, color=color)
     _wavelength_dots(ax, s)

@@ -5,7 +5,8 @@ from romae_nb.hub import *
 
 # %% f9d48b82
 import json, os, pytest, shutil, timm, torch
-from pathlib import Path
+from argparse import Namespace
+from pathlib import Path, PosixPath
 from safetensors.torch import load_file
 import torch.nn.functional as F
 from romae_nb.mae import MaskedAutoencoder
@@ -176,6 +177,18 @@ def test_folders_start_pretraining(tmp_path):
     assert gap.encoder.num_prefix_tokens == 0 and isinstance(to_timm(gap, 3)(torch.randn(1, 3, 32, 32)), torch.Tensor)
 
 
+# %% 5419ab50
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float64])
+def test_types_come_back(tmp_path, dtype):
+    mae = MaskedAutoencoder('vit_tiny_patch16_224', dict(img_size=32, depth=1), decoder_depth=1, encoder_pos='sincos2d').to(dtype).eval()
+    for model in (mae, a_mae().to(dtype).eval(), to_timm(mae, 3)):
+        back = load(save(model, tmp_path))
+        for (n, a), (m, b) in zip(model.named_parameters(), back.named_parameters(), strict=True): assert n == m and a.dtype == b.dtype == dtype and a.equal(b) and a.requires_grad == b.requires_grad
+        (tmp_path/'config.json').unlink()
+    x = torch.randn(1, 3, 32, 32, dtype=dtype)
+    assert to_timm(mae, 3)(x).dtype == to_timm(mae, 3, probe=True).eval()(x).dtype == dtype
+
+
 # %% 8e28faf2
 def test_own_masks_are_not_kept_in_silence(tmp_path):
     mae = a_mae()
@@ -261,6 +274,33 @@ def test_original_mae_in_other_forms(tmp_path):
     torch.save({'model': w | {'decoder_pos_embed': torch.randn_like(w['decoder_pos_embed'])}}, tmp_path/'learned.pth')
     learned = from_mae(tmp_path/'learned.pth', (48, 32), num_heads=4, decoder_heads=2)
     assert learned.decoder.added.table.shape == (25, 16) and learned(torch.randn(1, 5, 48, 32), mask=torch.ones(1, 24, dtype=torch.bool)).shape == (1, 24, 320)
+
+
+# %% 557d3356
+def test_original_mae_as_it_is_left_by_other_scripts(tmp_path):
+    saved = torch.load(MAES/'mae_norm_compiled'/'checkpoint.pth', weights_only=True)['state_dict']
+    w = {k.removeprefix('model._orig_mod.'): v for k, v in saved.items()}
+    torch.save(dict(model=w, args=Namespace(norm_pix_loss=True, output_dir=PosixPath('runs')), epoch=3), tmp_path/'slurm.pth')
+    assert from_mae(tmp_path/'slurm.pth', num_heads=4, decoder_heads=2).norm_targets == 'unbiased'
+    for dtype in (torch.float16, torch.bfloat16):
+        torch.save({k: v.to(dtype) for k, v in w.items()}, tmp_path/'half.pth')
+        half = from_mae(tmp_path/'half.pth', num_heads=4, decoder_heads=2)
+        assert half.encoder_pos == 'sincos2d' and half.decoder.cfg.pos_encoding == 'sincos' and {p.dtype for p in half.parameters()} == {torch.float32}
+        assert half.encoder.norm.weight.equal(w['norm.weight'].to(dtype).float())
+    body = {k: v for k, v in w.items() if not k.startswith(('decoder', 'mask_token'))}
+    head, x = torch.nn.Linear(24, 7), torch.randn(2, 5, 32, 32)
+    torch.save(dict(model=body | {f'head.{k}': v for k, v in head.state_dict().items()}), tmp_path/'tuned.pth')
+    tuned = from_mae(tmp_path/'tuned.pth', num_heads=4)
+    torch.testing.assert_close(tuned(x), head(tuned.forward_features(x)[:, 0]))
+    mean = {k.replace('norm.', 'fc_norm.') if k.startswith('norm.') else k: v for k, v in body.items()}
+    torch.save(dict(model=mean | {f'head.{k}': v for k, v in head.state_dict().items()}), tmp_path/'mean.pth')
+    tuned = from_mae(tmp_path/'mean.pth', num_heads=4)
+    torch.testing.assert_close(tuned(x), head(tuned.fc_norm(tuned.forward_features(x)[:, 1:].mean(1))))
+    probe = torch.nn.Sequential(torch.nn.BatchNorm1d(24, affine=False, eps=1e-6), head)
+    probe(torch.randn(50, 24) + 1)                                   # statistics of its own
+    torch.save(dict(model=body | {f'head.{k}': v for k, v in probe.state_dict().items()}), tmp_path/'probe.pth')
+    probed = from_mae(tmp_path/'probe.pth', num_heads=4)
+    torch.testing.assert_close(probed(x), probe.eval()(probed.forward_features(x)[:, 0]))
 
 
 # %% 1df8437d

@@ -44,8 +44,9 @@ def oracle(loss, pred, target, hidden, pad, missing):
             total, count = total + w[j] * e, count + w[j]
     return total, count
 
-losses = st.builds(TokenLoss, st.sampled_from(['mse', 'l1', 'huber', 'cosine', 'gaussian']), st.sampled_from([False, 'unbiased', 'biased']),
-                   st.sampled_from([None, (.2, 3.), (0., 1.), (2., 2.)]), st.sampled_from([.3, 1.]), st.booleans())
+kinds = st.sampled_from([('mse', 1.), ('l1', 1.), ('huber', .3), ('huber', 1.), ('cosine', 1.), ('gaussian', 1.)])      # with Huber's delta
+losses = st.builds(lambda kind, norm, weights, mean: TokenLoss(kind[0], norm, weights, kind[1], mean), kinds, st.sampled_from([False, 'unbiased', 'biased']),
+                   st.sampled_from([None, (.2, 3.), (0., 1.), (2., 2.)]), st.booleans())
 
 @given(losses, st.integers(0, 999), st.floats(0, 1), st.sampled_from([0., .3, .8]))
 @settings(max_examples=150, deadline=None)
@@ -109,7 +110,7 @@ def test_settings():
     assert TokenLoss(**json.loads(json.dumps(asdict(loss)))) == loss == TokenLoss('huber', 'unbiased', [1., 2.5], .5, True)
     for kw, match in ((dict(kind='mes'), "kind: got 'mes'; takes mse, l1"), (dict(norm_targets='yes'), "norm_targets: got 'yes'"), (dict(norm_targets=1), 'norm_targets: got 1'),
                       (dict(channel_weights=(1, -1)), 'channel_weights: got'), (dict(channel_weights=(0, 0)), 'not all 0'), (dict(channel_weights=()), 'channel_weights'),
-                      (dict(huber_delta=0), 'huber_delta: got 0'), (dict(reference_mean=1), 'reference_mean: got 1')):
+                      (dict(huber_delta=0), 'huber_delta: got 0'), (dict(huber_delta=2.), "huber_delta: got 2.0 for kind='mse'"), (dict(reference_mean=1), 'reference_mean: got 1')):
         with pytest.raises(ValueError, match=match): TokenLoss(**kw)
     for loss, match in ((TokenLoss(norm_targets=True), 'norm_targets: got'), (TokenLoss('cosine'), 'kind: got cosine'), (TokenLoss(channel_weights=(1, 2)), 'channel_weights: got 2')):
         with pytest.raises(ValueError, match=match): loss.check(1)

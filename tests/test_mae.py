@@ -5,6 +5,7 @@ from romae_nb.mae import *
 
 # %% 4d2946cf
 import math, os, pytest, timm, torch
+from timm.optim import create_optimizer_v2
 from dataclasses import replace
 from hypothesis import given, settings, strategies as st
 from romae_nb.masking import hidden_count
@@ -202,23 +203,42 @@ def test_mae_refuses():
     with pytest.raises(ValueError, match='mask: got 1 rows; takes 3'): mae(rv, rp, mask=rows)
     with pytest.raises(TypeError, match='unexpected keyword'): mae(v, p, pad, mask=mask, label=1)
     for kw, err, match in [(dict(mask_ratio=1.), ValueError, 'mask_ratio: got 1.0'), (dict(decoder_kw=dict(depth=3)), ValueError, 'takes those as decoder_depth'),
-                           (dict(decoder_kw=dict(width=3)), TypeError, r"decoder_kw: got unknown \['width'\]"), (dict(decoder_heads=0), ValueError, 'nhead: got 0'),
+                           (dict(decoder_kw=dict(width=3)), TypeError, r"decoder_kw: got unknown \['width'\]"), (dict(decoder_heads=0), ValueError, 'decoder_heads: got 0'),
                            (dict(decoder_kw=dict(pos_encoding='absolute')), ValueError, 'takes those as decoder_pos'), (dict(encoder_pos='sincos2d'), ValueError, "for a RoMAE"),
                            (dict(decoder_kw=dict(n_pos_dims=1)), ValueError, "takes those as the encoder's"), (dict(decoder_block='vit', decoder_pos='rope'), ValueError, "decoder_pos: got 'rope'"),
                            (dict(decoder_kw=dict(factor_axis=0)), ValueError, 'factor_axis: got 0 with 1 tokens in front'),
                            (dict(loss='nll'), ValueError, "kind: got 'nll'"), (dict(loss_kw=dict(channel_weights=[1.])), ValueError, 'channel_weights: got 1 for tokens of 2 channels'),
                            (dict(loss_kw=dict(norm_targets=True)), TypeError, r"loss_kw: got \['norm_targets'\]"), (dict(mask_ratio='.5'), TypeError, 'mask_ratio: got a str'),
                            (dict(mask_fn=dict(kind='channel', axis=5)), ValueError, 'mask_fn: got ChannelMask'), (dict(decoder_block='vit', decoder_kw=dict(p=.3)), ValueError, r"decoder_kw: got \['p'\]"),
+                           (dict(decoder_heads=12), ValueError, 'decoder_heads: got 12 for decoder_dim=.*head_dim: got 1'), (dict(decoder_dim=24.), TypeError, 'decoder_dim: got 24.0; takes a whole'),
+                           (dict(decoder_pos='sincos', decoder_dim=1, decoder_heads=1), ValueError, 'decoder_dim: got 1'), (dict(decoder_pos='sin'), ValueError, "decoder_pos: got 'sin'"),
+                           (dict(decoder_kw=dict(attn_drop_rate=1.)), ValueError, 'decoder_kw: attn_drop_rate: got 1.0'), (dict(head_drop_rate=1.5), ValueError, 'head_drop_rate: got 1.5'),
                            (dict(mask_fn='ramdom'), ValueError, "did you mean 'random'"),
                            (dict(encoder_kw=dict(global_pool='map')), ValueError, "encoder: got global_pool='map'"),
                            (dict(encoder_kw=dict(num_classes=3)), ValueError, 'encoder_kw: got num_classes=3')]:
         with pytest.raises(err, match=match): small_mae(**kw)
     with pytest.raises(ValueError, match="encoder: got 'romae_huge'; takes romae_base, romae_large"): MaskedAutoencoder('romae_huge')
-    with pytest.raises(ValueError, match='mask_fn: got ChannelMask.*row and column'): MaskedAutoencoder('vit_tiny_patch16_224', dict(img_size=32, depth=1), mask_fn='channel')
+    for fn in ('channel', 'per_channel', dict(kind='union', parts=['random', dict(kind='one_of', parts=['span', 'channel'])])):
+        with pytest.raises(ValueError, match='mask_fn: got (Per)?ChannelMask.*row and column'): MaskedAutoencoder('vit_tiny_patch16_224', dict(img_size=32, depth=1), mask_fn=fn)
     with pytest.raises(TypeError, match="encoder_kw: got .* for 'vit_tiny_patch16_224', which timm refuses"): MaskedAutoencoder('vit_tiny_patch16_224', dict(foo=3))
     with pytest.raises(ValueError, match='mask: got rows of lengths'): mae(rv, rp, mask=Ragged.from_rows([r for r in rm.rows()[::-1]]))
     with pytest.raises(TypeError, match='encoder: got a Linear'): MaskedAutoencoder(torch.nn.Linear(2, 2))
     with pytest.raises(ValueError, match='encoder: got one with a head of 1000'): MaskedAutoencoder(timm.create_model('romae_tiny_shallow'))
+
+
+# %% 75b6c58f
+def test_optimizers_spare_tokens_and_tables():
+    mae = MaskedAutoencoder('vit_tiny_patch16_224', dict(img_size=32, depth=1), decoder_depth=1, decoder_pos='learned')
+    groups = create_optimizer_v2(mae, 'adamw', lr=1e-3, weight_decay=.05).param_groups
+    spared = {id(p) for g in groups if g['weight_decay'] == 0 for p in g['params']}
+    names = {n for n, p in mae.named_parameters() if id(p) in spared and not n.endswith('bias') and 'norm' not in n and 'head.1' not in n}
+    assert names == {'encoder.cls_token', 'encoder.pos_embed', 'decoder.mask_token', 'decoder.added.table'} == mae.no_weight_decay() & {n for n, _ in mae.named_parameters()}
+
+
+# %% 1b0a730a
+def test_sizes_are_counted_without_memory():
+    with torch.device('meta'): mae = MaskedAutoencoder('vit_huge_patch14_224', dict(in_chans=12))
+    assert all(p.is_meta for p in mae.parameters()) and mae.patch_dim == 14 * 14 * 12
 
 
 # %% 56e11365

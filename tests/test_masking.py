@@ -107,12 +107,35 @@ def test_blocks_hide_the_nearest():
     for p, m in zip(pos, wide): assert p[1][m].argsort().numel() == 20 and ((p[1] >= p[1][m].min()) & (p[1] <= p[1][m].max())).sum() == 20
 
 
-# %% d4bc5be6
+# %% e968d243
 def groups_of(row, axes):  # the tokens of one row, gathered by their coordinates
     out = {}
     for i, x in enumerate(row[:, axes].tolist()): out.setdefault(tuple(x), []).append(i)
     return list(out.values())
 
+@given(lengths_of_rows, st.floats(0, 1), st.integers(0, 99))
+@settings(max_examples=60, deadline=None)
+def test_each_channel_hides_its_share(lengths, ratio, seed):
+    valid, pos, rows = layouts(lengths, 2, seed, spread=3)
+    dense, ragged = (PerChannelMask(0)(x, ratio, gen(seed), p) for x, p in ((valid, pos), (rows, rows)))
+    for got in (Ragged.from_padded(dense, ~valid).rows(), ragged.rows()):
+        for x, m in zip(rows.rows(), got):
+            k = hidden_count(len(x), ratio)
+            assert m.sum() == k
+            for g in groups_of(x, [0]): assert math.floor(len(g) * k / len(x)) <= m[g].sum() <= math.ceil(len(g) * k / len(x))
+
+
+# %% 1f1bc99a
+def test_channels_hide_different_places():
+    pos = grid_positions((13, 16)).expand(500, 2, 208)
+    mask = PerChannelMask(0)(torch.ones(500, 208, dtype=torch.bool), .75, gen(), pos).view(500, 13, 16)
+    assert (mask.sum(2) == 12).all() and not (mask == mask[:, :1]).all(2).all(1).any()
+    assert (mask.float().mean(0) - .75).abs().max() < 5 * math.sqrt(.75 * .25 / 500)
+    uneven = PerChannelMask(0)(torch.ones(4000, 208, dtype=torch.bool), .4, gen(), pos[:1].expand(4000, 2, 208)).view(4000, 13, 16).float().mean((0, 2))
+    assert (uneven - 84 / 208).abs().max() < .005                        # 6.46 of 16 each: no channel is favoured
+
+
+# %% 60d416d0
 @given(lengths_of_rows, st.floats(0, 1), st.integers(0, 99), st.sampled_from([(TubeMask(1), [0, 2]), (ChannelMask(-1), [2])]))
 @settings(max_examples=60, deadline=None)
 def test_groups_are_whole(lengths, ratio, seed, case):
@@ -180,7 +203,7 @@ def test_spans_are_cut_as_few_as_wanted(n, ratio, mean, seed):
 
 # %% 47304325
 def test_specs_round_trip():
-    fns = [RandomMask(), BlockMask(), BlockMask((-2, -1), 3, 2., (1., 4.), True), TubeMask(1), ChannelMask(2, whole=False), SuffixMask(whole=True),
+    fns = [RandomMask(), BlockMask(), BlockMask((-2, -1), 3, 2., (1., 4.), True), TubeMask(1), ChannelMask(2, whole=False), PerChannelMask(-1), SuffixMask(whole=True),
            SpanMask(4.5, 1, (0,)), OneOfMask((RandomMask(), UnionMask(('tube', 'random'), (1, 3))), (0, 1))]
     for fn in fns:
         back = make_mask(json.loads(json.dumps(mask_spec(fn))))
@@ -213,7 +236,7 @@ def test_masks_refuse():
 
 
 # %% c9ec7082
-exact_kinds = [RandomMask(), BlockMask(), BlockMask((0,), 3, 2., round=True), TubeMask(0, whole=False), ChannelMask(whole=False), SuffixMask(1), SpanMask(), SpanMask(2., 1, (0,)),
+exact_kinds = [RandomMask(), BlockMask(), BlockMask((0,), 3, 2., round=True), TubeMask(0, whole=False), ChannelMask(whole=False), SuffixMask(1), SpanMask(), SpanMask(2., 1, (0,)), PerChannelMask(),
                UnionMask((TubeMask(0), BlockMask(), RandomMask()), (2, 1, 1)), UnionMask(('random', 'channel')), OneOfMask((SpanMask(), RandomMask(), UnionMask(('suffix', 'span')))),
                OneOfMask(('random', 'suffix'), (0, 1))]
 
@@ -232,7 +255,7 @@ def test_all_kinds_hide_exactly(lengths, data, fn, seed):
 
 
 # %% 480d163a
-@pytest.mark.parametrize('fn', [RandomMask(), BlockMask(), BlockMask(n_blocks=2, aspect=2.), SpanMask(2., 1), ChannelMask(0), UnionMask(('channel', 'block'))], ids=str)
+@pytest.mark.parametrize('fn', [RandomMask(), BlockMask(), BlockMask(n_blocks=2, aspect=2.), SpanMask(2., 1), ChannelMask(0), PerChannelMask(0), UnionMask(('channel', 'block'))], ids=str)
 def test_layout_and_token_order_do_not_matter(fn):
     n, pos = 3000, torch.tensor([[0, 0, 0, 1, 1, 2, 2, 2.], [0, 1, 3, 0, 2, 1, 4, 5]])
     mix = torch.tensor([5, 2, 7, 0, 3, 6, 1, 4])
