@@ -8,6 +8,7 @@ extensions = ['myst_nb', 'sphinx.ext.viewcode', 'sphinx.ext.mathjax']
 exclude_patterns = ['_*', '.*', 'images']
 nb_custom_formats = {'.ipynb': 'romae_nb._dev.build.read'}
 nb_execution_mode = 'off'
+nb_render_markdown_format = 'myst'                            # tables in outputs too
 myst_enable_extensions = ['amsmath', 'colon_fence', 'dollarmath']
 myst_heading_anchors = 4
 add_module_names = False
