@@ -882,6 +882,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                   'romae_nb.masking._Several.needs_positions': ( 'masking.html#_several.needs_positions',
                                                                                  'romae_nb/masking.py'),
                                   'romae_nb.masking._as_tuple': ('masking.html#_as_tuple', 'romae_nb/masking.py'),
+                                  'romae_nb.masking._ascending': ('masking.html#_ascending', 'romae_nb/masking.py'),
                                   'romae_nb.masking._axis': ('masking.html#_axis', 'romae_nb/masking.py'),
                                   'romae_nb.masking._begins': ('masking.html#_begins', 'romae_nb/masking.py'),
                                   'romae_nb.masking._choose': ('masking.html#_choose', 'romae_nb/masking.py'),
