@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .threads import alone
 from .tubelets import Ragged, check_mask
 
 # %% ../nbs/03_masking.ipynb #f40df272
@@ -136,7 +137,7 @@ class Mask:
         if self.needs_positions and positions is None:
             raise ValueError(f'positions: got None; {type(self).__name__} takes (B, D, N), or a Ragged of (total, D)')
         rows = _rows_of(valid, positions if self.needs_positions else None)
-        hidden = self._hide(rows, hidden_count(rows.n, ratio), generator)
+        with alone(len(rows.row)): hidden = self._hide(rows, hidden_count(rows.n, ratio), generator)       # many short passes
         return valid.like(hidden) if isinstance(valid, Ragged) else hidden.view(valid.shape)
 
     def _hide(self, rows, count, generator, fit='reach'):

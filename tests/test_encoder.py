@@ -25,35 +25,6 @@ def test_config_refuses():
         with pytest.raises(ValueError, match=match): EncoderConfig(**kw)
 
 
-# %% 1cda6f15
-@pytest.mark.parametrize('threads', [1, 2, 3])
-def test_share_does_every_job_once(threads):
-    before, out = torch.get_num_threads(), torch.zeros(20)
-    def job(i, row): row.add_(i); assert torch.get_num_threads() == 1
-    torch.set_num_threads(threads)
-    try:
-        for inference in (False, True):
-            with torch.inference_mode(inference): share(job, list(enumerate(out.unbind())))
-        with pytest.raises(ZeroDivisionError): share(lambda i: 1 / i, [(i,) for i in (3, 2, 1, 0)])
-        share(job, [])
-        assert out.equal(2. * torch.arange(20)) and torch.get_num_threads() == threads
-    finally: torch.set_num_threads(before)
-
-
-# %% 0c3af986
-def test_alone_gives_threads_back():
-    before = torch.get_num_threads()
-    torch.set_num_threads(3)
-    try:
-        with pytest.raises(KeyError):
-            with alone():
-                assert torch.get_num_threads() == 1
-                raise KeyError
-        assert torch.get_num_threads() == 3
-        with alone(2**30): assert torch.get_num_threads() == 3
-    finally: torch.set_num_threads(before)
-
-
 # %% b71d7b98
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=12), st.integers(0, 2**20))
 @settings(max_examples=40, deadline=None)
