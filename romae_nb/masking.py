@@ -136,8 +136,9 @@ class Mask:
         "Draw a mask. Raises ValueError for a bad ratio, or positions that do not fit or are missing."
         if self.needs_positions and positions is None:
             raise ValueError(f'positions: got None; {type(self).__name__} takes (B, D, N), or a Ragged of (total, D)')
-        rows = _rows_of(valid, positions if self.needs_positions else None)
-        with alone(len(rows.row)): hidden = self._hide(rows, hidden_count(rows.n, ratio), generator)       # many short passes
+        with alone():                                            # many short passes, and a sort that knows one thread
+            rows = _rows_of(valid, positions if self.needs_positions else None)
+            hidden = self._hide(rows, hidden_count(rows.n, ratio), generator)
         return valid.like(hidden) if isinstance(valid, Ragged) else hidden.view(valid.shape)
 
     def _hide(self, rows, count, generator, fit='reach'):
