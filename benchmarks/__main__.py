@@ -25,6 +25,7 @@ def arguments():
     p.add_argument('--threads', type=int, default=2, help='of torch, for all sides')
     p.add_argument('--repeats', type=int, default=7, help='timed rounds of the table')
     p.add_argument('--only', nargs='*', help=f'cases: {", ".join(cases.CASES)}; curves: {", ".join(CURVES)}, or curves for both')
+    p.add_argument('--tokens', nargs='*', type=int, help=f'points of the curve of that name; by default {", ".join(map(str, TOKENS))}')
     p.add_argument('--quick', action='store_true', help='small sizes, one round: whether it runs')
     p.add_argument('--out', default='', help='the JSON; by default results/MACHINE-DATE-COMMIT.json. Parts measured one by one (--only) join in it')
     p.add_argument('--memory', nargs=2, metavar=('SIDE', 'TOKENS'), help='print the peak memory of one step in this process; what the curves call')
@@ -115,7 +116,7 @@ def main():
     if args.memory: return weigh(args, ref, setting)
     facts = measure.facts(args.device) | dict(reference=ref and ref.commit, quick=args.quick, repeats=1 if args.quick else args.repeats)
     result = facts | dict(table=table(args, ref, setting))
-    tokens, fills = ((256, 512), (.5, 1.)) if args.quick else (TOKENS, FILLS)
+    tokens, fills = ((256, 512), (.5, 1.)) if args.quick else (args.tokens or TOKENS, FILLS)
     shapes = dict(tokens=[one_row(n) for n in tokens], fill=[dict(rows=32, longest=256, fill=f) for f in fills])
     for name, at in zip(CURVES, (tokens, fills)):
         if not args.only or name in args.only: result[name] = curve(args, ref, setting, name, shapes[name], at)
@@ -137,7 +138,9 @@ def joined(path, result):
     old = json.loads(path.read_text(encoding='utf-8'))
     conditions = lambda r: [r[k] for k in ('commit', 'changed', 'versions', 'reference', 'quick')] + [{k: v for k, v in r['machine'].items() if k != 'load_before'}]
     if conditions(old) != conditions(result): return result
-    return old | result | dict(table=old['table'] | result['table'])
+    points = {p['tokens']: p for r in (old, result) for p in r.get('tokens', [])}
+    tokens = dict(tokens=[points[n] for n in sorted(points)]) if points else {}
+    return old | result | tokens | dict(table=old['table'] | result['table'])
 
 
 if __name__ == '__main__': main()
