@@ -80,7 +80,7 @@ def curve(args, ref, setting, name, shapes, x):
         grows = last if name == 'tokens' else {}
         sides = curve_sides(ref if fits(ref, shape['longest'], grows.get('reference', 0)) else None, setting, shape)
         if 'reference' not in sides: grows['reference'] = PATIENCE
-        rounds = (1, 1) if args.quick else (1, 0) if max(grows.get(s, 0) for s in sides) > 1 else (3, 1)
+        rounds = (1, 1) if args.quick else (1, 0) if max(grows.get(s, 0) for s in sides) > 1 or shape['longest'] > 2048 else (3, 1)
         got = measure.summary(measure.in_turn(sides, *rounds, setting.device))
         for side in got: got[side]['peak'] = memory(args, side, shape, flags)
         last = {**grows, **{side: s['seconds'] for side, s in got.items()}}
