@@ -14,6 +14,7 @@ from benchmarks import cases, gpu, measure, reference
 HERE = Path(__file__).resolve().parent
 TOKENS, FILLS = (256, 512, 1024, 2048, 4096, 8192, 16384), (.1, .2, .37, .5, .75, 1.)
 QUICK = dict(rows=4, longest=32)
+CURVES = 'tokens', 'fill'
 PATIENCE = 20      # seconds: what a step of the reference may take on the way along a curve
 
 
@@ -23,15 +24,17 @@ def arguments():
     p.add_argument('--device', default='cpu', choices=['cpu', 'cuda'])
     p.add_argument('--threads', type=int, default=2, help='of torch, for all sides')
     p.add_argument('--repeats', type=int, default=7, help='timed rounds of the table')
-    p.add_argument('--only', nargs='*', help=f'cases: {", ".join(cases.CASES)}, curves')
+    p.add_argument('--only', nargs='*', help=f'cases: {", ".join(cases.CASES)}; curves: {", ".join(CURVES)}, or curves for both')
+    p.add_argument('--tokens', nargs='*', type=int, help=f'points of the curve of that name; by default {", ".join(map(str, TOKENS))}')
     p.add_argument('--quick', action='store_true', help='small sizes, one round: whether it runs')
-    p.add_argument('--out', default='', help='the JSON; by default results/MACHINE-DATE-COMMIT.json')
+    p.add_argument('--out', default='', help='the JSON; by default results/MACHINE-DATE-COMMIT.json. Parts measured one by one (--only) join in it')
     p.add_argument('--memory', nargs=2, metavar=('SIDE', 'TOKENS'), help='print the peak memory of one step in this process; what the curves call')
     p.add_argument('--fill', type=float, help='with --memory: 32 rows of up to 256 tokens, this share of them real')
     a = p.parse_args()
     if a.device == 'cuda' and not torch.cuda.is_available(): p.error('--device: got cuda; takes cpu here, there is no GPU')
-    unknown = set(a.only or ()) - {*cases.CASES, 'curves'}
-    if unknown: p.error(f'--only: got {sorted(unknown)}; takes {", ".join(cases.CASES)}, curves')
+    if 'curves' in (a.only or ()): a.only = [*a.only, *CURVES]
+    unknown = set(a.only or ()) - {*cases.CASES, *CURVES, 'curves'}
+    if unknown: p.error(f'--only: got {sorted(unknown)}; takes {", ".join((*cases.CASES, *CURVES))}, curves')
     return a
 
 
@@ -77,7 +80,7 @@ def curve(args, ref, setting, name, shapes, x):
         grows = last if name == 'tokens' else {}
         sides = curve_sides(ref if fits(ref, shape['longest'], grows.get('reference', 0)) else None, setting, shape)
         if 'reference' not in sides: grows['reference'] = PATIENCE
-        rounds = (1, 1) if args.quick else (1, 0) if max(grows.get(s, 0) for s in sides) > 1 else (3, 1)
+        rounds = (1, 1) if args.quick else (1, 0) if max(grows.get(s, 0) for s in sides) > 1 or shape['longest'] > 2048 else (3, 1)
         got = measure.summary(measure.in_turn(sides, *rounds, setting.device))
         for side in got: got[side]['peak'] = memory(args, side, shape, flags)
         last = {**grows, **{side: s['seconds'] for side, s in got.items()}}
@@ -113,10 +116,10 @@ def main():
     if args.memory: return weigh(args, ref, setting)
     facts = measure.facts(args.device) | dict(reference=ref and ref.commit, quick=args.quick, repeats=1 if args.quick else args.repeats)
     result = facts | dict(table=table(args, ref, setting))
-    if not args.only or 'curves' in args.only:
-        tokens, fills = ((256, 512), (.5, 1.)) if args.quick else (TOKENS, FILLS)
-        result['tokens'] = curve(args, ref, setting, 'tokens', [one_row(n) for n in tokens], tokens)
-        result['fill'] = curve(args, ref, setting, 'fill', [dict(rows=32, longest=256, fill=f) for f in fills], fills)
+    tokens, fills = ((256, 512), (.5, 1.)) if args.quick else (args.tokens or TOKENS, FILLS)
+    shapes = dict(tokens=[one_row(n) for n in tokens], fill=[dict(rows=32, longest=256, fill=f) for f in fills])
+    for name, at in zip(CURVES, (tokens, fills)):
+        if not args.only or name in args.only: result[name] = curve(args, ref, setting, name, shapes[name], at)
     if args.device == 'cuda': result['gpu'] = gpu.study(setting, args.quick)
     write(args, result)
 
@@ -125,8 +128,19 @@ def write(args, result):
     name = re.sub(r'[^\w.]+', '_', result['machine']['device'] if args.device == 'cuda' else result['machine']['cpu']).strip('_').lower()
     path = Path(args.out) if args.out else HERE/'results'/f'{name}-{result["date"][:10]}-{result["commit"][:7]}.json'
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(result, indent=1) + '\n', encoding='utf-8')
+    path.write_text(json.dumps(joined(path, result), indent=1) + '\n', encoding='utf-8')
     print(path)
+
+
+def joined(path, result):
+    "With what the file holds already, if that was measured under the same conditions."
+    if not path.is_file(): return result
+    old = json.loads(path.read_text(encoding='utf-8'))
+    conditions = lambda r: [r[k] for k in ('commit', 'changed', 'versions', 'reference', 'quick')] + [{k: v for k, v in r['machine'].items() if k != 'load_before'}]
+    if conditions(old) != conditions(result): return result
+    points = {p['tokens']: p for r in (old, result) for p in r.get('tokens', [])}
+    tokens = dict(tokens=[points[n] for n in sorted(points)]) if points else {}
+    return old | result | tokens | dict(table=old['table'] | result['table'])
 
 
 if __name__ == '__main__': main()

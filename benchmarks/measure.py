@@ -103,4 +103,4 @@ def facts(device='cpu') -> dict:
     machine = dict(cpu=_cpu(), cores=os.cpu_count(), threads=torch.get_num_threads(), wait_policy=os.environ.get('OMP_WAIT_POLICY', 'default'),
                    load_before=os.getloadavg()[0], device=torch.cuda.get_device_name() if device == 'cuda' else 'cpu')
     return dict(machine=machine, versions=packages | dict(python=platform.python_version()), commit=_git('rev-parse', 'HEAD'),
-                changed=bool(_git('status', '--porcelain', '--', 'romae_nb', 'benchmarks')), date=time.strftime('%Y-%m-%dT%H:%M'))
+                changed=bool(_git('status', '--porcelain', '--', 'romae_nb', 'benchmarks', ':!benchmarks/results')), date=time.strftime('%Y-%m-%dT%H:%M'))

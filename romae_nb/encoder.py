@@ -22,6 +22,7 @@ from timm.layers import RmsNorm as TimmRmsNorm
 from timm.models import checkpoint, register_notrace_function, register_notrace_module
 
 from .rope import ADDED, AddedPositions, NDPRope, axis_width, complex_turns, rotate, rotate_pairs, side_by_side
+from .threads import alone, share
 from .tubelets import Ragged, check_tokens
 
 # %% ../nbs/04_encoder.ipynb #6ec5db73
@@ -101,12 +102,15 @@ class Dense:
     def drop_path(self, x, rate, training): return drop_path(x, rate, training)
     def wrap(self, x): return x                                          # tokens as users see them
 
-# %% ../nbs/04_encoder.ipynb #bbb07a51
+# %% ../nbs/04_encoder.ipynb #8f26b1fb
 class _Run(NamedTuple):
     "Neighbouring rows of one shape."
     rows:int  # how many
     q:int     # queries of each
     k:int     # keys of each
+
+    @property
+    def work(self): return self.rows * self.q * self.k
 
 def _runs(shapes): return [_Run(len(list(same)), *shape) for shape, same in groupby(shapes)]
 
@@ -117,7 +121,7 @@ def _order_by_length(offsets, by):
     order = torch.repeat_interleave(moved, lengths) + torch.arange(offsets[-1])
     return order, order.argsort()
 
-# %% ../nbs/04_encoder.ipynb #1cda6f15
+# %% ../nbs/04_encoder.ipynb #858ce20c
 def _plan(offsets_q, offsets_k):
     "Runs of rows, and what orders the tokens of queries and keys for them: `None`, or a pair of (there, back)."
     shapes = list(zip(offsets_q.diff().tolist(), offsets_k.diff().tolist()))
@@ -127,11 +131,18 @@ def _plan(offsets_q, offsets_k):
     return in_order, [_order_by_length(o, torch.tensor(by)) for o in (offsets_q, offsets_k)]
 
 def _cut(x, runs, side):
-    "The tokens of each run, as the kernel takes them: (rows, heads, tokens, head_dim)."
-    parts = x.transpose(0, 1).split([r.rows * getattr(r, side) for r in runs], 1)
-    return [p.unsqueeze(0) if r.rows == 1 else p.unflatten(1, (r.rows, getattr(r, side))).transpose(0, 1) for p, r in zip(parts, runs)]
+    "The tokens of each run, as the kernel takes them: (rows, heads, tokens, ...)."
+    parts = x.transpose(0, 1).unsqueeze(0).split([r.rows * getattr(r, side) for r in runs], 2)
+    return [p if r.rows == 1 else p[0].unflatten(1, (r.rows, getattr(r, side))).transpose(0, 1) for p, r in zip(parts, runs)]
 
-# %% ../nbs/04_encoder.ipynb #0c3af986
+def _each(fn, runs, *cuts):
+    "`fn` on every run and its tokens: runs of more than a thread's part of the work on all threads, the others shared out whole."
+    jobs, part = list(zip(runs, *cuts)), sum(r.work for r in runs) / torch.get_num_threads()
+    for job in jobs:
+        if job[0].work > part: fn(*job)
+    share(fn, sorted((j for j in jobs if j[0].work <= part), key=lambda job: -job[0].work))
+
+# %% ../nbs/04_encoder.ipynb #a98a13a2
 @torch.library.custom_op('romae_nb::packed_attention', mutates_args=(), device_types='cpu')
 def packed_attention(
     q:Tensor,          # queries, (total, heads, head_dim)
@@ -144,10 +155,11 @@ def packed_attention(
     runs, orders = _plan(offsets_q, offsets_k)
     if orders: q, k, v = q[orders[0][0]], k[orders[1][0]], v[orders[1][0]]
     out, logs = torch.empty_like(q, memory_format=torch.contiguous_format), q.new_empty(q.shape[:2], dtype=_log_type(q))
-    for run, *parts, o, l in zip(runs, _cut(q, runs, 'q'), _cut(k, runs, 'k'), _cut(v, runs, 'k'), _cut(out, runs, 'q'), _cut(logs.unsqueeze(-1), runs, 'q')):
-        if not run.q: continue
-        mixed, log = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(*parts)
-        o.copy_(mixed); l.squeeze(-1).copy_(log)
+    def attend(run, q, k, v, out, logs):
+        if not run.q: return
+        mixed, log = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, k, v)
+        out.copy_(mixed); logs.copy_(log)
+    with torch.no_grad(): _each(attend, runs, *(_cut(t, runs, side) for t, side in zip((q, k, v, out, logs), 'qkkqq')))
     return (out[orders[0][1]], logs[orders[0][1]]) if orders else (out, logs)
 
 def _log_type(q): return torch.promote_types(q.dtype, torch.float32)
@@ -164,12 +176,11 @@ def _packed_attention_backward(grad:Tensor, q:Tensor, k:Tensor, v:Tensor, out:Te
         there_q, there_k = orders[0][0], orders[1][0]
         grad, q, out, logs, k, v = grad[there_q], q[there_q], out[there_q], logs[there_q], k[there_k], v[there_k]
     grads = [torch.empty_like(t, memory_format=torch.contiguous_format) for t in (q, k, v)]
-    sides = 'qkkqqkkqq'
-    cuts = [_cut(t, runs, side) for t, side in zip((q, k, v, grad, *grads, out, logs.unsqueeze(-1)), sides)]
-    for run, q_, k_, v_, g, dq, dk, dv, o, l in zip(runs, *cuts):
-        if not run.q: dk.zero_(); dv.zero_(); continue
-        got = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(g, q_, k_, v_, o, l.squeeze(-1), 0., False)
+    def back(run, dq, dk, dv, *parts):
+        if not run.q: dk.zero_(); dv.zero_(); return
+        got = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(*parts, 0., False)
         for there, x in zip((dq, dk, dv), got): there.copy_(x)
+    with torch.no_grad(): _each(back, runs, *(_cut(t, runs, side) for t, side in zip((*grads, grad, q, k, v, out, logs), 'qkkqqkkqq')))
     return tuple(t[order[1]] for t, order in zip(grads, (orders[0], orders[1], orders[1]))) if orders else tuple(grads)
 
 @_packed_attention_backward.register_fake
@@ -312,17 +323,19 @@ def _factor_masks(cfg, layout, positions):
 class _RmsNormCpu(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, weight, eps):
-        r = torch.linalg.vector_norm(x, dim=-1, keepdim=True).square_().div_(x.shape[-1]).add_(eps).rsqrt_()
-        ctx.save_for_backward(x, weight, r)
-        return (x * r).mul_(weight)
+        with alone(x.numel()):
+            r = torch.linalg.vector_norm(x, dim=-1, keepdim=True).square_().div_(x.shape[-1]).add_(eps).rsqrt_()
+            ctx.save_for_backward(x, weight, r)
+            return (x * r).mul_(weight)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, g):
         x, weight, r = ctx.saved_tensors
-        gx = g * x
-        mean = (gx @ weight).unsqueeze(-1).mul_(r * r).div_(-x.shape[-1])
-        return torch.addcmul(g * weight, x, mean).mul_(r), (r.flatten() @ gx.flatten(0, -2)), None
+        with alone(x.numel()):
+            gx = g * x
+            mean = (gx @ weight).unsqueeze(-1).mul_(r * r).div_(-x.shape[-1])
+            return torch.addcmul(g * weight, x, mean).mul_(r), (r.flatten() @ gx.flatten(0, -2)), None
 
 def _eager_float(*tensors):
     "Whether hand-written passes may be used: float32 or float64 on a CPU, no autocast, no graph being made."
@@ -342,20 +355,51 @@ class Angles(NamedTuple):
     cos:Tensor               # (..., N, K)
     sin:Tensor               # likewise
     turns:Tensor|None=None   # the same as complex numbers, (..., N, head_dim / 2), where pairs are turned side by side
+    order:Tensor|None=None   # then the rows of a projection to queries, keys and values in the order for it
 
     @classmethod
-    def of(cls, cos, sin, x, head_dim):
+    def of(cls, cos, sin, x, attn):
         "With complex turns where they are faster, see `rotate_pairs`."
-        side_by_side = _eager_float(x, cos) and cos.dtype == x.dtype and head_dim % 2 == 0 and not cos.requires_grad
-        return cls(cos, sin, complex_turns(cos, sin, head_dim) if side_by_side else None)
+        by_pairs = _eager_float(x, cos) and cos.dtype == x.dtype and attn.head_dim % 2 == 0 and not cos.requires_grad
+        return cls(cos, sin, complex_turns(cos, sin, attn.head_dim), _weight_order(attn)) if by_pairs else cls(cos, sin)
 
-    def pick(self, queries): return Angles(*(t if t is None else queries.pick(t) for t in self))
+    def pick(self, queries): return queries.pick(self.turns)
+
+def _weight_order(attn):
+    rows = torch.arange(3 * attn.num_heads * attn.head_dim).unsqueeze(1)
+    turning, values = rows.tensor_split([2 * len(rows) // 3])
+    return torch.cat([side_by_side(turning, attn.head_dim, attn.n_pos_dims), values]).squeeze(1)
 
 def _bare(linear):
     "Whether a module is nothing but a linear layer, whose weight may be used without calling it."
     return type(linear) is nn.Linear and not (linear._forward_hooks or linear._forward_pre_hooks or linear._backward_hooks or linear._backward_pre_hooks)
 
 # %% ../nbs/04_encoder.ipynb #4bc7d739
+def _pairs(x): return torch.view_as_complex(x.unflatten(-1, (-1, 2)))
+
+class _TurnedQkv(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, weight, turns, order, heads):
+        weight = weight.index_select(0, order)
+        out = F.linear(x, weight).unflatten(-1, (3, heads, -1))
+        with alone(out.numel()): _pairs(out[..., :2, :, :]).mul_(turns[..., None, None, :])
+        ctx.save_for_backward(x, weight, turns, order)
+        return out.unbind(-3)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, *grads):
+        x, weight, turns, order = ctx.saved_tensors
+        g = x.new_empty(*x.shape[:-1], 3, *grads[0].shape[-2:])
+        with alone(g.numel()):
+            back, (*turned, values) = turns.conj_physical().unsqueeze(-2), g.unbind(-3)
+            for there, grad in zip(turned, grads): torch.mul(_pairs(grad.contiguous()), back, out=_pairs(there))
+            values.copy_(grads[2])
+        g = g.flatten(-3)
+        g_weight = torch.empty_like(weight).index_copy_(0, order, g.flatten(0, -2).t() @ x.flatten(0, -2))
+        return g @ weight, g_weight, None, None, None
+
+# %% ../nbs/04_encoder.ipynb #f707b027
 @register_notrace_module
 class Attention(nn.Module):
     "Multi-head self-attention with rotary positions."
@@ -392,14 +436,13 @@ class Attention(nn.Module):
         return q if queries is None else queries.pick(q), k, v
 
     def _by_pairs(self, x, angles, queries):
-        "The same, with rows of the weight `side_by_side`."
-        inner = self.num_heads * self.head_dim
-        w_qk, w_v = self.qkv.weight.split([2 * inner, inner])
-        w_qk = side_by_side(w_qk, self.head_dim, self.n_pos_dims)
-        turned = lambda x, w, a: self.pos_drop(rotate_pairs(self._heads(F.linear(x, w)), a.turns))
-        if queries is None: q, k = turned(x, w_qk, angles).chunk(2, -2)
-        else: q, k = (turned(*args) for args in zip((queries.pick(x), x), w_qk.chunk(2), (angles.pick(queries), angles)))
-        return q, k, self._heads(F.linear(x, w_v))
+        "The same, with rows of the weight side by side."
+        if queries is None: q, k, v = _TurnedQkv.apply(x, self.qkv.weight, angles.turns, angles.order, self.num_heads)
+        else:
+            w_q, w_k, w_v = self.qkv.weight.index_select(0, angles.order).chunk(3)
+            q = rotate_pairs(self._heads(F.linear(queries.pick(x), w_q)), angles.pick(queries))
+            k, v = rotate_pairs(self._heads(F.linear(x, w_k)), angles.turns), self._heads(F.linear(x, w_v))
+        return self.pos_drop(q), self.pos_drop(k), v
 
     def _heads(self, x): return x.unflatten(-1, (-1, self.head_dim))
 
@@ -467,9 +510,9 @@ def make_blocks(
 
 @torch.fx.wrap
 @register_notrace_function
-def _for_blocks(angles, x, head_dim):
+def _for_blocks(angles, x, attn):
     "The form of the angles that is fastest for `x`; FX must not look inside."
-    return None if angles is None else Angles.of(*angles, x, head_dim)
+    return None if angles is None else Angles.of(*angles, x, attn)
 
 def run_blocks(
     blocks,                       # to run, in order
@@ -482,7 +525,7 @@ def run_blocks(
 ) -> tuple[Tensor, list[Tensor]]: # the last output, and those of `take`
     "Tokens through blocks."
     taken = []
-    angles = _for_blocks(angles, x, blocks[0].attn.head_dim)
+    angles = _for_blocks(angles, x, blocks[0].attn)
     for i, block in enumerate(blocks):
         args = x, angles, layout, queries if i == len(blocks) - 1 else None
         x = checkpoint(block, *args) if checkpointing else block(*args)

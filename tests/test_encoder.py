@@ -80,6 +80,22 @@ def test_short_rows_share_calls():
     assert _plan(*[offsets([3] * 10_000)] * 2) == ([(10_000, 3, 3)], None)
 
 
+# %% c2f7e741
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=12), st.booleans())
+@settings(max_examples=20, deadline=None)
+def test_threads_change_nothing(lengths, inference):
+    before = torch.get_num_threads()
+    q, k, v = (Ragged.from_rows([torch.randn(n, 2, 8, requires_grad=not inference) for n in lengths]) for _ in range(3))
+    got = []
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            with torch.inference_mode(inference): out = Packed(k).attend(q.data, k.data, v.data, 0.)
+            got.append([out] if inference else [out, *torch.autograd.grad(out.square().sum(), (q.data, k.data, v.data))])
+    finally: torch.set_num_threads(before)
+    for other in got[1:]: torch.testing.assert_close(other, got[0])
+
+
 # %% a7a72b3e
 def test_drop_path_drops_rows():
     torch.manual_seed(0)
