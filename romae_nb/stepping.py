@@ -25,6 +25,7 @@ from torch.nn.parallel import DistributedDataParallel
 # %% ../nbs/21_stepping.ipynb #b3c39171
 class Restoring(Callback):
     "A callback that puts back what it changed. Subclasses write `restore`, which must do no harm when called twice."
+    several = False  # whether a Learner takes two of a kind
     def restore(self): pass
     def after_fit(self): self.restore()
 
@@ -39,8 +40,11 @@ class Restoring(Callback):
 CONFLICTS = [  # callback, callback, why
     ('Accumulate', 'GradientAccumulation', 'both scale the gradients; take one'),
     ('MaskedPretraining', 'GradientAccumulation', 'it counts samples where a masked loss counts hidden tokens; take Accumulate'),
-    ('MaskedPretraining', 'MixUp', 'no label is trained on that could be mixed'),
-    ('MaskedPretraining', 'CutMix', 'no label is trained on that could be mixed'),
+    ('MaskedPretraining', 'MixHandler', 'no label is trained on that could be mixed'),   # fastai's MixUp and CutMix
+    ('MaskedPretraining', 'MixSamples', 'no label is trained on that could be mixed'),
+    ('MixSamples', 'MixHandler', 'both mix; take one'),
+    ('MixSamples', 'MixSamples', 'both mix; one does mixup and cutmix'),
+    ('MixHandler', 'MixHandler', 'both mix; take MixSamples, which does mixup and cutmix'),
     ('MaskedPretraining', 'ParallelTrainer', 'DataParallel cannot split masks and Ragged batches; take romae_nb.distributed'),
     ('MixedPrecision', 'MixedPrecision', 'both choose the precision; take one'),
     ('MixedPrecision', 'NonNativeMixedPrecision', 'both choose the precision; take one'),
@@ -48,7 +52,7 @@ CONFLICTS = [  # callback, callback, why
     ('MaskedPretraining', 'ModelInputs', 'a masked loss needs the marks of missing numbers'),
     ('ManyProcesses', 'DistributedTrainer', 'both wrap the model; take one'),
     ('ManyProcesses', 'ParallelTrainer', 'both wrap the model; take one'),
-    ('ManyProcesses', 'LRFinder', 'its files belong to one process; run lr_find in a single process'),
+    ('ExactCheckpoints', 'ExactCheckpoints', 'both lead through the epochs; take one'),
     ('ManyProcesses', 'GradientAccumulation', 'it cannot count over processes; take Accumulate')]
 
 def refuse_conflicts(
@@ -57,7 +61,7 @@ def refuse_conflicts(
     "Raise ValueError for the first pair in `CONFLICTS`, or for two of one kind that would undo each other's work."
     names = lambda cb: {c.__name__ for c in type(cb).__mro__}
     for a, b in combinations(cbs, 2):
-        if type(a) is type(b) and isinstance(a, Restoring):
+        if type(a) is type(b) and isinstance(a, Restoring) and not a.several:
             raise ValueError(f'cbs: got {type(a).__name__} twice; takes one of a kind')
         for x, y, why in CONFLICTS:
             if (x in names(a) and y in names(b)) or (y in names(a) and x in names(b)):

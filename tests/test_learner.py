@@ -15,6 +15,7 @@ from functools import partial
 from itertools import combinations
 from fastai.callback.core import Callback
 from fastai.callback.fp16 import MixedPrecision
+from fastai.callback.mixup import CutMix, MixUp
 from fastai.callback.progress import CSVLogger, ProgressCallback
 from fastai.callback.schedule import lr_find
 from fastai.callback.tracker import EarlyStoppingCallback, ReduceLROnPlateau, SaveModelCallback, TerminateOnNaNCallback
@@ -26,12 +27,12 @@ from fastai.optimizer import Adam, OptimWrapper, SGD
 from sklearn.datasets import load_digits
 from romae_nb.augment import EraseBox, JitterSeries, MixSamples
 from romae_nb.callbacks import CheckFirstBatch, DropTokens, MaskedPretraining
-from romae_nb.checkpoint import Seeds
+from romae_nb.checkpoint import ExactCheckpoints, SeededForward, SeededSteps, Seeds
 from romae_nb.data import GridDataset, IrregularDataset, Scaling, dataloaders
 from romae_nb.hub import save, save_encoder
 from romae_nb.logs import KeepCheckpoints, LogFile, ReconstructionPictures, WandbLog
 from romae_nb.mae import MaskedAutoencoder
-from romae_nb.probes import embeddings
+from romae_nb.probes import ProbeCallback, embeddings
 from romae_nb.romae import RoMAE
 from romae_nb.stepping import Accumulate, ActivationCheckpointing, EMA, HalfPrecision
 from romae_nb.tubelets import Ragged
@@ -225,7 +226,10 @@ def test_fit_cosine():
     assert rates(layer_decay=.5)[0] == pytest.approx([.01, .02, .04, .08])
     assert rates(lr_rule='mae')[0, 0] == pytest.approx(.08 * 8 / 256) and rates(lr_rule='mae', cbs=[Accumulate(2)])[0, 0] == pytest.approx(.08 * 16 / 256)
     with pytest.raises(TypeError, match='lr: got a slice beside layer_decay'): rates(lr=slice(1e-3), layer_decay=.5)
-    with pytest.raises(ValueError, match='warmup: got 1.0 of the training'): rates(warmup_steps=8)
+    with pytest.raises(ValueError, match='warmup_steps: got 8; takes 0 up to, not including, 8, '): rates(warmup_steps=8)
+    with pytest.raises(ValueError, match='warmup_steps: got 4; takes 0 up to, not including, 4, '): rates(warmup_steps=4, cbs=[Accumulate(2)])
+    with pytest.raises(ValueError, match='warmup_epochs: got -1; takes 0 up to, not including, 2, '): rates(warmup_epochs=-1)
+    with pytest.raises(ValueError, match='warmup_epochs, warmup_steps: got 1 and 2; takes one'): rates(warmup_epochs=1, warmup_steps=2)
     with pytest.raises(ValueError, match="rule: got 'sqrt'"): rates(lr_rule='sqrt')
     two = quiet(finetune_learner(loaders(), 'romae_tiny_shallow', groups='head', verbose=False, **TINY))
     with pytest.raises(ValueError, match='groups: got parameters of layers'): two.fit_cosine(1, .1, layer_decay=.5)
@@ -392,6 +396,24 @@ def test_thirteen_bands_one_token_each():
     quiet(finetune_learner(bands, learn.model, verbose=False)).fit(1, 1e-3)
 
 
+# %% 4fb108a7
+def test_probes_by_module_folder_and_name():
+    learn = pretrainer(); folder = learn.save_model(tempfile.mkdtemp())
+    heads = []
+    for model in (learn.model, folder, str(folder)):
+        torch.manual_seed(0)
+        probe = quiet(probe_learner(loaders(), model)); probe.fit_probe(2)
+        heads.append(probe.model.get_classifier()[1].weight)
+        assert probe.model.embed.proj.weight.equal(learn.model.encoder.embed.proj.weight) and type(probe.opt.opt).__name__ == 'Lars'
+    assert heads[0].equal(heads[1]) and heads[0].equal(heads[2])
+    images = batches(torch.randint(2, (24,)), size=32)
+    quiet(probe_learner(images, 'test_vit', 'sgd', num_classes=2, pretrained=False)).fit_probe(1)
+    with pytest.raises(RuntimeError, match='No pretrained weights exist for romae_tiny_shallow'): probe_learner(loaders(), 'romae_tiny_shallow')
+    with pytest.raises(ValueError, match='model: got \'romae_tinny\''): probe_learner(loaders(), 'romae_tinny')
+    with pytest.raises(ValueError, match=r'model: got one for \(in_chans, n_pos_dims\)'): probe_learner(images, learn.model, num_classes=2)
+    with pytest.warns(UserWarning, match='dls: scaled otherwise'): probe_learner(loaders(), pretrainer(loaders(scaling='fit')).save_model(tempfile.mkdtemp()))
+
+
 # %% 21eea981
 def test_series_with_missing_numbers():
     def gaps(n=120, seed=0):
@@ -466,8 +488,6 @@ CALLBACKS = dict(
     CSVLogger=CSVLogger, TerminateOnNaN=TerminateOnNaNCallback, SaveModel=lambda: SaveModelCallback(with_opt=True), ReduceLROnPlateau=ReduceLROnPlateau,
     MixedPrecision=lambda: MixedPrecision('bf16'), GradientAccumulation=lambda: GradientAccumulation(8), Users=Users)
 OWN = list(CALLBACKS)[:9]
-REFUSED = {('HalfPrecision', 'MixedPrecision'), ('EMA', 'SaveModel'), *((k, 'GradientAccumulation') for k in CALLBACKS), ('GradientAccumulation', 'Users')}
-
 def snapshot(learn):
     "What a callback could leave behind."
     hooks = sum(len(m._forward_hooks) + len(m._forward_pre_hooks) + len(m._backward_hooks) for m in learn.model.modules())
@@ -482,22 +502,47 @@ def little(**kw):
 
 
 # %% fe88da56
-def test_callbacks_go_together_or_are_refused():
-    torch.manual_seed(0)
-    learn = little()
+EVERY = CALLBACKS | dict(
+    ExactCheckpoints=lambda: ExactCheckpoints(tempfile.mkdtemp(), every=1, verbose=False), SeededSteps=SeededSteps, SeededForward=SeededForward,
+    ProbeCallback=lambda: ProbeCallback(None, loaders(8, 4, bs=4).valid, every=1, probes=('rank',)), MixSamples=MixSamples, EraseBox=lambda: EraseBox(1.),
+    JitterSeries=lambda: JitterSeries(.1), WandbLog=lambda: WandbLog(mode='disabled'), MixUp=MixUp, CutMix=CutMix)
+TWOS = [{'HalfPrecision', 'MixedPrecision'}, {'EMA', 'SaveModel'}, {'Accumulate', 'GradientAccumulation'}, {'MixSamples', 'MixUp'}, {'MixSamples', 'CutMix'},
+        {'MixUp', 'CutMix'}]                                                                      # refused together
+ALONE = dict(masked={'GradientAccumulation', 'MixSamples', 'MixUp', 'CutMix'}, series={'ReconstructionPictures', 'MixUp', 'CutMix'},
+             images={'ReconstructionPictures', 'DropTokens', 'JitterSeries', 'ProbeCallback'})    # refused with such a model or such batches, whatever is beside them
+
+def short(kind):
+    "A Learner whose fits take two steps, and which has had one: fastai leaves the traces of any fit."
+    data, small = loaders(8 + 4, 4, bs=4, path=tempfile.mkdtemp()), dict(TINY, depth=1)
+    if kind == 'masked': learn = pretrainer(data, encoder_kw=small)
+    elif kind == 'series': learn = quiet(finetune_learner(data, 'romae_tiny_shallow', verbose=False, **small))
+    else: learn = quiet(finetune_learner(batches(torch.arange(12) % 2, 4, bs=4), timm.create_model('test_vit', img_size=8, patch_size=4, in_chans=1, num_classes=2), num_classes=2, verbose=False))
+    learn.path = data.path
+    learn.fit(1, 1e-4)
     learn.scaler = None                                                  # fastai's MixedPrecision leaves this much
+    return learn
+
+
+# %% 7538df90
+@pytest.mark.parametrize('kind', ALONE)
+def test_callbacks_go_together_or_are_refused(kind):
+    "Every two of them: the fit goes through, with finite numbers and no trace, or is refused with a sentence before the first step."
+    torch.manual_seed(0)
+    learn = short(kind)
     before, ran = snapshot(learn), 0
-    for a, b in combinations(CALLBACKS, 2):
-        cbs = [CALLBACKS[k]() for k in (a, b)]
-        if {(a, b), (b, a)} & REFUSED:
-            with pytest.raises(ValueError, match='^cbs: got .* beside '): learn.fit(1, 1e-4, cbs=cbs)
+    for a, b in combinations(EVERY, 2):
+        cbs, weights = [EVERY[k]() for k in (a, b)], [p.detach().clone() for p in learn.model.parameters()]
+        if {a, b} in TWOS or {a, b} & ALONE[kind]:
+            with pytest.raises((ValueError, TypeError), match=': got [^\n]*(: |; takes )'): learn.fit(1, 1e-4, cbs=cbs)
+            assert all(p.equal(w) for p, w in zip(learn.model.parameters(), weights)), (a, b)
         else:
             with redirect_stdout(io.StringIO()): learn.fit(1, 1e-4, cbs=cbs)
             assert np.isfinite(learn.recorder.values[-1]).all() and all(p.isfinite().all() for p in learn.model.parameters()), (a, b)
+            assert not all(p.equal(w) for p, w in zip(learn.model.parameters(), weights)), (a, b)
             ran += 1
         learn.scaler = None
         assert snapshot(learn) == before, (a, b)
-    assert ran > 100
+    assert ran > 200
 
 
 # %% 7417d80a
