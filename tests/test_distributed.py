@@ -80,7 +80,7 @@ def test_a_trial_like_fastais():
         learn.fit(1, 1e-3)
         return learn
     a, b = line(), line()
-    a.fit(3, cbs=LRFinder(1e-5, .01, 10)); b.fit(3, cbs=RateTrial(1e-5, .01, 10))
+    a.fit(3, cbs=LRFinder(1e-5, .01, 10, stop_div=False)); b.fit(3, cbs=RateTrial(1e-5, .01, 10, stop_div=False))
     assert a.recorder.lrs == b.recorder.lrs and a.recorder.losses == b.recorder.losses and len(a.recorder.lrs) > 5
     a.fit(1, 1e-3); b.fit(1, 1e-3)
     assert all(x.equal(y) for x, y in zip(a.model.parameters(), b.model.parameters())) and a.recorder.values == b.recorder.values

@@ -399,13 +399,11 @@ def test_thirteen_bands_one_token_each():
 # %% 4fb108a7
 def test_probes_by_module_folder_and_name():
     learn = pretrainer(); folder = learn.save_model(tempfile.mkdtemp())
-    heads = []
+    encoder = {k: v.clone() for k, v in learn.model.encoder.state_dict().items()}
     for model in (learn.model, folder, str(folder)):
-        torch.manual_seed(0)
         probe = quiet(probe_learner(loaders(), model)); probe.fit_probe(2)
-        heads.append(probe.model.get_classifier()[1].weight)
-        assert probe.model.embed.proj.weight.equal(learn.model.encoder.embed.proj.weight) and type(probe.opt.opt).__name__ == 'Lars'
-    assert heads[0].equal(heads[1]) and heads[0].equal(heads[2])
+        assert all(probe.model.state_dict()[k].equal(v) for k, v in encoder.items()) and type(probe.opt.opt).__name__ == 'Lars'
+        assert probe.model.get_classifier()[1].weight.abs().sum() > 0 and np.isfinite(probe.recorder.values).all()
     images = batches(torch.randint(2, (24,)), size=32)
     quiet(probe_learner(images, 'test_vit', 'sgd', num_classes=2, pretrained=False)).fit_probe(1)
     with pytest.raises(RuntimeError, match='No pretrained weights exist for romae_tiny_shallow'): probe_learner(loaders(), 'romae_tiny_shallow')
