@@ -709,8 +709,8 @@ def _restore(self:ExactCheckpoints):
     drawing = {n for n, s in own['callbacks'].items() if s['generators']} - set(named_callbacks(learn))
     if drawing: raise ValueError(f'cbs: got no {", ".join(sorted(drawing))}, whose random states the checkpoint holds; takes the same callbacks')
     for n, cb in named_callbacks(learn).items():
-        if n in own['callbacks']: set_callback(cb, own['callbacks'][n])
         if n in shared['callbacks']: cb.load_state_dict(shared['callbacks'][n])
+        if n in own['callbacks']: set_callback(cb, own['callbacks'][n])           # last: a generator is each process's own
     set_learner(learn, own)
     self.best_value, self.best_name = shared['best']
     for dl, s in zip(learn.dls.loaders, own['loaders'], strict=True): set_loader(dl, s)

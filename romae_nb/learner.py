@@ -130,8 +130,10 @@ class TokenLearner(Learner):
     def _with_events(self, f, event_type, *args):
         if event_type != 'fit': return super()._with_events(f, event_type, *args)
         refuse_conflicts(self.cbs)
+        logger = self.logger
         try: super()._with_events(f, event_type, *args)
         except BaseException:
+            self.logger = logger                                     # CSVLogger puts its own in place
             for cb in self.cbs.sorted('order'):
                 if isinstance(cb, Restoring): cb.restore()
             raise

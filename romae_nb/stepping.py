@@ -79,7 +79,7 @@ def loss_count(
 # %% ../nbs/21_stepping.ipynb #1984afc4
 class Accumulate(Restoring):
     "Step after several batches, with gradients of the mean over all of them, and over all processes."
-    order, run_valid = GradientAccumulation.order, False
+    order, run_valid, state_per_process = GradientAccumulation.order, False, True
     def __init__(self,
         steps:int=1,  # batches per step of the optimizer; 1 is of use with several processes
     ):
@@ -105,6 +105,9 @@ class Accumulate(Restoring):
 
     def restore(self):
         if isinstance(getattr(self.learn, 'model', None), DistributedDataParallel): self.model.require_backward_grad_sync = True
+
+    def state_dict(self): return dict(first=self._first, sum=self._sum)   # of a step that is not yet full
+    def load_state_dict(self, state): self._first, self._sum = state['first'], state['sum']
 
 # %% ../nbs/21_stepping.ipynb #b8b7e730
 @patch
