@@ -206,7 +206,7 @@ def _check_mixing(cb, learn):
     "Raise ValueError where fastai's mixing would break, or cut along wrong axes."
     names, got = {c.__name__ for c in type(cb).__mro__}, None
     if 'MixHandler' not in names: return                             # by name: importing it would cost as much as all of fastai.vision
-    n, (x, *_, y) = learn.dls.n_inp, peek(learn.dls.train)
+    n, (x, *_, y) = getattr(learn.dls, 'n_inp', 1), peek(learn.dls.train)
     if n > 1: got = f'{n} inputs'
     elif 'CutMix' in names and x.ndim != 4: got = f'values of shape {tuple(x.shape)}'
     elif not (y.is_floating_point() or getattr(learn.loss_func, 'y_int', False)): got = 'class numbers, for a loss that takes no others'

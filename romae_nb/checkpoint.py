@@ -169,7 +169,7 @@ def set_gradients(
 ):
     "Give parameters their gradients back."
     for n, p in model.named_parameters():
-        p.grad = None if n not in grads else torch.zeros_like(p) if grads[n] is None else grads[n].to(p.device)
+        p.grad = None if n not in grads else torch.zeros_like(p) if grads[n] is None else grads[n].to(p.device, copy=True)   # zeroing is done in place
 
 # %% ../nbs/21_checkpoint.ipynb #e0c73edb
 def _inner(dl): return _inner(dl.dl) if 'dl' in vars(dl) else dl        # DistributedDL holds another

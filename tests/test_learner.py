@@ -502,12 +502,14 @@ def little(**kw):
 # %% fe88da56
 EVERY = CALLBACKS | dict(
     ExactCheckpoints=lambda: ExactCheckpoints(tempfile.mkdtemp(), every=1, verbose=False), SeededSteps=SeededSteps, SeededForward=SeededForward,
-    ProbeCallback=lambda: ProbeCallback(None, loaders(8, 4, bs=4).valid, every=1, probes=('rank',)), MixSamples=MixSamples, EraseBox=lambda: EraseBox(1.),
+    ProbeCallback=lambda dl: ProbeCallback(None, dl, every=1, probes=('rank',)), MixSamples=MixSamples, EraseBox=lambda: EraseBox(1.),
     JitterSeries=lambda: JitterSeries(.1), MixUp=MixUp, CutMix=CutMix)
 TWOS = [{'HalfPrecision', 'MixedPrecision'}, {'EMA', 'SaveModel'}, {'Accumulate', 'GradientAccumulation'}, {'MixSamples', 'MixUp'}, {'MixSamples', 'CutMix'},
         {'MixUp', 'CutMix'}]                                                                      # refused together
 ALONE = dict(masked={'GradientAccumulation', 'MixSamples', 'MixUp', 'CutMix'}, series={'ReconstructionPictures', 'MixUp', 'CutMix'},
-             images={'ReconstructionPictures', 'DropTokens', 'JitterSeries', 'ProbeCallback'})    # refused with such a model or such batches, whatever is beside them
+             images={'ReconstructionPictures', 'DropTokens', 'JitterSeries'})    # refused with such a model or such batches, whatever is beside them
+
+def make(name, learn): return EVERY[name](learn.dls.valid) if name == 'ProbeCallback' else EVERY[name]()
 
 def short(kind):
     "A Learner whose fits take two steps, and which has had one: fastai leaves the traces of any fit."
@@ -529,7 +531,7 @@ def test_callbacks_go_together_or_are_refused(kind):
     learn = short(kind)
     before, ran = snapshot(learn), 0
     for a, b in combinations([k for k in EVERY if not (k == 'CheckFirstBatch' and kind != 'masked')], 2):     # a classifier's Learner has one
-        cbs, weights = [EVERY[k]() for k in (a, b)], [p.detach().clone() for p in learn.model.parameters()]
+        cbs, weights = [make(k, learn) for k in (a, b)], [p.detach().clone() for p in learn.model.parameters()]
         if {a, b} in TWOS or {a, b} & ALONE[kind]:
             with pytest.raises((ValueError, TypeError), match=': got [^\n]*(: |; )'): learn.fit(1, 1e-4, cbs=cbs)
             assert all(p.equal(w) for p, w in zip(learn.model.parameters(), weights)), (a, b)
@@ -637,7 +639,7 @@ def test_pictures_reach_weights_and_biases():
             assert wandb.run is run and run.summary['valid_loss'] == pytest.approx(learn.recorder.values[-1][1]) and 'reconstructions' in dict(run.summary)
             learn = short('masked'); before = snapshot(learn)
             for name in EVERY.keys() - ALONE['masked']:
-                learn.fit(1, 1e-4, cbs=[WandbLog(every=1), EVERY[name]()]); learn.scaler = None
+                learn.fit(1, 1e-4, cbs=[WandbLog(every=1), make(name, learn)]); learn.scaler = None
                 assert snapshot(learn) == before and run.summary['valid_loss'] == pytest.approx(learn.recorder.values[-1][1]), name
 
 
