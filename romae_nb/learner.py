@@ -130,12 +130,12 @@ class TokenLearner(Learner):
     def _with_events(self, f, event_type, *args):
         if event_type != 'fit': return super()._with_events(f, event_type, *args)
         refuse_conflicts(self.cbs)
-        logger = self.logger
+        kept = self.logger, self.loss_func
         try: super()._with_events(f, event_type, *args)
         except BaseException:
-            self.logger = logger                                     # CSVLogger puts its own in place
             for cb in self.cbs.sorted('order'):
                 if isinstance(cb, Restoring): cb.restore()
+            self.logger, self.loss_func = kept                       # fastai's CSVLogger and MixUp leave theirs
             raise
 
     def export(self, fname='export.pkl', **kwargs):

@@ -535,7 +535,7 @@ def test_callbacks_go_together_or_are_refused(kind):
         if {a, b} in TWOS or {a, b} & ALONE[kind]:
             with pytest.raises((ValueError, TypeError), match=': got [^\n]*(: |; )'): learn.fit(1, 1e-4, cbs=cbs)
             assert all(p.equal(w) for p, w in zip(learn.model.parameters(), weights)), (a, b)
-            learn.training = False                                       # it stopped in the midst of things
+            learn.training = False                                       # which says where a fit stopped
         else:
             with redirect_stdout(io.StringIO()): learn.fit(1, 1e-4, cbs=cbs)
             assert np.isfinite(learn.recorder.values[-1]).all() and all(p.isfinite().all() for p in learn.model.parameters()), (a, b)
