@@ -1135,6 +1135,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                    'romae_nb.stepping.Restoring.restore': ('stepping.html#restoring.restore', 'romae_nb/stepping.py'),
                                    'romae_nb.stepping._above_0': ('stepping.html#_above_0', 'romae_nb/stepping.py'),
                                    'romae_nb.stepping._tensors': ('stepping.html#_tensors', 'romae_nb/stepping.py'),
+                                   'romae_nb.stepping.autocast_depth': ('stepping.html#autocast_depth', 'romae_nb/stepping.py'),
+                                   'romae_nb.stepping.leave_autocast': ('stepping.html#leave_autocast', 'romae_nb/stepping.py'),
                                    'romae_nb.stepping.loss_count': ('stepping.html#loss_count', 'romae_nb/stepping.py'),
                                    'romae_nb.stepping.refuse_conflicts': ('stepping.html#refuse_conflicts', 'romae_nb/stepping.py')},
             'romae_nb.tokens': { 'romae_nb.tokens.ChannelEmbed': ('tokens.html#channelembed', 'romae_nb/tokens.py'),

@@ -38,7 +38,7 @@ from .optim import SPLITTERS, cosine_schedule, layer_rates, scaled_lr, sparing
 from .probes import ProbeLearner, probe_learner as _probe_learner
 from .romae import RoMAE
 from .scaling import FILE, Scaling
-from .stepping import Accumulate, Restoring, refuse_conflicts
+from .stepping import Accumulate, Restoring, autocast_depth, leave_autocast, refuse_conflicts
 from .tubelets import Ragged
 from .vit import vit_tubelets
 
@@ -130,12 +130,13 @@ class TokenLearner(Learner):
     def _with_events(self, f, event_type, *args):
         if event_type != 'fit': return super()._with_events(f, event_type, *args)
         refuse_conflicts(self.cbs)
-        kept = self.logger, self.loss_func
+        kept, depth = (self.logger, self.loss_func), autocast_depth()
         try: super()._with_events(f, event_type, *args)
         except BaseException:
             for cb in self.cbs.sorted('order'):
                 if isinstance(cb, Restoring): cb.restore()
             self.logger, self.loss_func = kept                       # fastai's CSVLogger and MixUp leave theirs
+            leave_autocast(self.cbs, depth)
             raise
 
     def export(self, fname='export.pkl', **kwargs):

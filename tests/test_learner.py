@@ -491,7 +491,7 @@ def snapshot(learn):
     hooks = sum(len(m._forward_hooks) + len(m._forward_pre_hooks) + len(m._backward_hooks) for m in learn.model.modules())
     flags = [getattr(m, 'grad_checkpointing', None) for m in learn.model.modules()], [p.requires_grad for p in learn.model.parameters()]
     objects = [id(x) for x in (learn.model, learn.opt, learn.loss_func, learn.logger, learn.recorder.loss, *learn.metrics, *learn.dls.loaders, *learn.cbs)]
-    return objects, hooks, flags, torch.is_autocast_enabled('cpu'), set(vars(learn)), learn.training, plt.get_fignums()
+    return objects, hooks, flags, (torch.is_autocast_enabled('cpu'), autocast_depth()), set(vars(learn)), learn.training, plt.get_fignums()
 
 def little(**kw):
     learn = pretrainer(loaders(12, 4, bs=4, path=tempfile.mkdtemp()), encoder_kw=TINY | dict(proj_drop_rate=.1) | kw)
@@ -586,20 +586,31 @@ def test_all_at_once():
 # %% 42287440
 def test_a_fit_that_breaks_off_leaves_no_trace():
     class Break(Callback):
-        "Breaks off in training or in validation."
+        "Breaks off in training or in validation: before a batch, in the midst of the model, or after its prediction."
         order = 55
-        def __init__(self, training): self.when = training
-        def after_pred(self):
-            if self.training == self.when: raise KeyboardInterrupt
-    learn = little(); before = snapshot(learn)[:4]
-    for where in (True, False):
-        for name in OWN:
+        def __init__(self, where): self.training_, self.event = where
+        def _at(self, event):
+            if (self.training, event) == (self.training_, self.event): raise KeyboardInterrupt
+        def before_fit(self): self.hook = self.learn.model.encoder.register_forward_hook(lambda *_: self._at('forward'))
+        def before_batch(self): self._at('before_batch')
+        def after_pred(self): self._at('after_pred')
+        @property
+        def learn(self): return self._learner
+        @learn.setter
+        def learn(self, learn):
+            self._learner = learn
+            if learn is None: self.hook.remove()
+
+    learn = little(); learn.scaler = None; before = snapshot(learn)[:4]
+    for where in [(t, e) for t in (True, False) for e in ('before_batch', 'forward', 'after_pred')]:
+        for name in (*OWN, 'MixedPrecision', 'CSVLogger'):
             with pytest.raises(KeyboardInterrupt): learn.fit(1, 1e-4, cbs=[CALLBACKS[name](), Break(where)])
+            learn.scaler = None
             assert snapshot(learn)[:4] == before, (name, where)
             cb = CALLBACKS[name](); learn.add_cb(cb)                      # one that stays on the Learner
             with pytest.raises(KeyboardInterrupt): learn.fit(1, 1e-4, cbs=Break(where))
             assert snapshot(learn)[1:4] == before[1:], (name, where)
-            learn.remove_cb(cb)
+            learn.remove_cb(cb); learn.scaler = None
             assert snapshot(learn)[:4] == before, (name, where)
 
 
