@@ -14,7 +14,7 @@ from fastai.torch_core import get_model, rank_distrib
 from fastcore.basics import patch
 from torch import Tensor
 
-from .data import Parts, seed_of
+from .data import Parts, peek, seed_of
 from .losses import TokenLoss
 from .mae import MaskedAutoencoder
 from .masking import random_mask
@@ -191,13 +191,26 @@ class CheckFirstBatch(Callback):
         num_classes:int|None=None,  # labels must be below; None looks at inputs alone
     ): self.num_classes, self._seen = num_classes, set()
 
-    def before_fit(self): self._seen = set()
+    def before_fit(self):
+        self._seen = set()
+        for cb in self.learn.cbs: _check_mixing(cb, self.learn)
+
     def before_batch(self):
         if self.training in self._seen: return
         self._seen.add(self.training)
         labels = self.learn.yb[0] if len(self.learn.yb) else None
         classes = None if labels is None else self.num_classes
         _check(get_model(self.learn.model), *Parts(*self.learn.xb)[:3], labels=labels, num_classes=classes)
+
+def _check_mixing(cb, learn):
+    "Raise ValueError where fastai's mixing would break, or cut along wrong axes."
+    names, got = {c.__name__ for c in type(cb).__mro__}, None
+    if 'MixHandler' not in names: return                             # by name: importing it would cost as much as all of fastai.vision
+    n, (x, *_, y) = getattr(learn.dls, 'n_inp', 1), peek(learn.dls.train)
+    if n > 1: got = f'{n} inputs'
+    elif 'CutMix' in names and x.ndim != 4: got = f'values of shape {tuple(x.shape)}'
+    elif not (y.is_floating_point() or getattr(learn.loss_func, 'y_int', False)): got = 'class numbers, for a loss that takes no others'
+    if got: raise ValueError(f'cbs: got {type(cb).__name__} beside batches of {got}; takes romae_nb.augment.MixSamples there')
 
 # %% ../nbs/22_callbacks.ipynb #8001b93e
 class DropTokens(Callback):

@@ -169,7 +169,7 @@ def set_gradients(
 ):
     "Give parameters their gradients back."
     for n, p in model.named_parameters():
-        p.grad = None if n not in grads else torch.zeros_like(p) if grads[n] is None else grads[n].to(p.device)
+        p.grad = None if n not in grads else torch.zeros_like(p) if grads[n] is None else grads[n].to(p.device, copy=True)   # zeroing is done in place
 
 # %% ../nbs/21_checkpoint.ipynb #e0c73edb
 def _inner(dl): return _inner(dl.dl) if 'dl' in vars(dl) else dl        # DistributedDL holds another
@@ -709,8 +709,8 @@ def _restore(self:ExactCheckpoints):
     drawing = {n for n, s in own['callbacks'].items() if s['generators']} - set(named_callbacks(learn))
     if drawing: raise ValueError(f'cbs: got no {", ".join(sorted(drawing))}, whose random states the checkpoint holds; takes the same callbacks')
     for n, cb in named_callbacks(learn).items():
-        if n in own['callbacks']: set_callback(cb, own['callbacks'][n])
         if n in shared['callbacks']: cb.load_state_dict(shared['callbacks'][n])
+        if n in own['callbacks']: set_callback(cb, own['callbacks'][n])           # last: a generator is each process's own
     set_learner(learn, own)
     self.best_value, self.best_name = shared['best']
     for dl, s in zip(learn.dls.loaders, own['loaders'], strict=True): set_loader(dl, s)

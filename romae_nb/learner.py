@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['TASKS', 'METRICS', 'Geometry', 'patch_size', 'batch_geometry', 'TokenLearner', 'PretrainLearner', 'pretrain_learner',
-           'YesNoLoss', 'task_loss', 'finetune_learner', 'ProbeLearner', 'probe_learner']
+           'YesNoLoss', 'task_loss', 'finetune_learner', 'probe_learner', 'ProbeLearner']
 
 # %% ../nbs/23_learner.ipynb #3778b264
 import difflib
@@ -35,15 +35,15 @@ from .data import ModelInputs, Parts, TokenDL, peek, seed_of
 from .hub import load, save, to_timm
 from .mae import MaskedAutoencoder
 from .optim import SPLITTERS, cosine_schedule, layer_rates, scaled_lr, sparing
-from .probes import ProbeLearner, probe_learner
+from .probes import ProbeLearner, probe_learner as _probe_learner
 from .romae import RoMAE
 from .scaling import FILE, Scaling
-from .stepping import Accumulate, Restoring, refuse_conflicts
+from .stepping import Accumulate, Restoring, autocast_depth, leave_autocast, refuse_conflicts
 from .tubelets import Ragged
 from .vit import vit_tubelets
 
 # %% ../nbs/23_learner.ipynb #68e23589
-_all_ = ['ProbeLearner', 'probe_learner']
+_all_ = ['ProbeLearner']
 
 # %% ../nbs/23_learner.ipynb #d042d46c
 @dataclass
@@ -130,11 +130,21 @@ class TokenLearner(Learner):
     def _with_events(self, f, event_type, *args):
         if event_type != 'fit': return super()._with_events(f, event_type, *args)
         refuse_conflicts(self.cbs)
+        kept, depth = (self.logger, self.loss_func), autocast_depth()
         try: super()._with_events(f, event_type, *args)
         except BaseException:
             for cb in self.cbs.sorted('order'):
                 if isinstance(cb, Restoring): cb.restore()
+            self.logger, self.loss_func = kept                       # fastai's CSVLogger and MixUp leave theirs
+            leave_autocast(self.cbs, depth)
             raise
+
+    def export(self, fname='export.pkl', **kwargs):
+        "fastai's pickle, for loaders that can be emptied. Raises TypeError for others."
+        if not all(hasattr(dl.dataset, 'new_empty') for dl in self.dls.loaders):
+            raise TypeError(f'dls: got {type(self.dls.train.dataset).__name__}, which no pickle leaves out; takes save_model(folder) instead of export, '
+                            'for finetune_learner, romae_nb.hub.load and timm')
+        super().export(fname, **kwargs)
 
 # %% ../nbs/23_learner.ipynb #daf1c596
 @patch
@@ -153,12 +163,19 @@ def fit_cosine(self:TokenLearner,
     "Fit with a linear warm-up and half a cosine."
     if self.opt is None or reset_opt: self.create_opt()
     steps = max([1, *(cb.steps for cb in self.cbs + L(cbs) if isinstance(cb, Accumulate))])
+    warmup = _warmup(warmup_epochs, warmup_steps, n_epoch, self._n_batches() / steps)
     lr = self.lr if lr is None else lr
     if layer_decay is not None: lr = self.layer_rates(lr, layer_decay)
     self.opt.set_hyper('lr', lr)
     rates = scaled_lr([h['lr'] for h in self.opt.hypers], lr_rule, getattr(self.dls.train, 'bs', None), steps=steps)
-    if warmup_steps is not None: warmup_epochs = warmup_steps * steps / self._n_batches()
-    self.fit(n_epoch, cbs=cosine_schedule(rates, warmup_epochs / n_epoch, min_lr) + L(cbs), wd=wd)
+    self.fit(n_epoch, cbs=cosine_schedule(rates, warmup, min_lr) + L(cbs), wd=wd)
+
+def _warmup(epochs, steps, n_epoch, per_epoch):
+    "Share of the training that warms up."
+    if steps is not None and epochs: raise ValueError(f'warmup_epochs, warmup_steps: got {epochs} and {steps}; takes one of them')
+    name, got, all_ = ('warmup_epochs', epochs, n_epoch) if steps is None else ('warmup_steps', steps, n_epoch * per_epoch)
+    if not 0 <= got < all_: raise ValueError(f'{name}: got {got}; takes 0 up to, not including, {all_:g}, which is the whole fit')
+    return got / all_
 
 @patch
 def layer_rates(self:TokenLearner,
@@ -412,3 +429,22 @@ def _cut_of(model):
 def _from_scratch(name, geometry, num_classes, kw):
     _check_name(name)
     return timm.create_model(name, num_classes=num_classes, **_data_kw(name, geometry, kw))
+
+# %% ../nbs/23_learner.ipynb #aa538dec
+def probe_learner(
+    dls,                       # fastai DataLoaders of (values[, positions[, pad_mask[, value_mask]]], label)
+    model,                     # pre-trained: `MaskedAutoencoder`, RoMAE or model of timm, the folder of one, or a name of timm's
+    optimizer='lars',          # 'lars', 'sgd', or a fastai `opt_func`
+    num_classes:int|None=None, # None takes what dls say (dls.c)
+    pretrained:bool=True,      # with the weights that timm has for a name; False is the baseline of random features
+    **kwargs                   # for `romae_nb.probes.probe_learner` (base_lr, pool, metrics) and `Learner`
+) -> ProbeLearner:             # its model a copy; `fit_probe` trains the head
+    "A Learner for linear probing, after MAE (arXiv 2111.06377, appendix A.1)."
+    _check_scaling(model, dls)
+    return _probe_learner(dls, _probed(model, dls, pretrained), optimizer, num_classes, **kwargs)
+
+def _probed(model, dls, pretrained):
+    if isinstance(model, (str, Path)) and Path(model).is_dir(): model = load(model)
+    geometry, cut = batch_geometry(*_first_batch(dls)[0]), None if isinstance(model, (str, Path)) else _cut_of(model)
+    if cut is not None: _check_fit(cut, geometry)
+    return _from_scratch(str(model), geometry, 0, dict(pretrained=True) if pretrained else {}) if isinstance(model, (str, Path)) else model

@@ -19,8 +19,9 @@ import torch
 from fastai.torch_core import get_model, rank_distrib
 from fastcore.basics import patch
 from fastprogress.fastprogress import format_time
+from timm.models.vision_transformer import VisionTransformer
 
-from .hub import save
+from .hub import ProbeHead, save
 from .mae import MaskedAutoencoder
 from .romae import RoMAE
 from .stepping import Restoring
@@ -28,30 +29,34 @@ from .stepping import Restoring
 # %% ../nbs/22_logs.ipynb #8dfa3e61
 class EpochEnd(Restoring):
     "Calls `on_epoch` after every epoch of training, in the first process."
-    order, remove_on_fetch, _trained = 61, True, False
-    def before_fit(self): self._trained = False
+    order, remove_on_fetch, several, _trained, _path = 61, True, True, False, Path()
+    def before_fit(self): self._trained, self._path = False, Path(self.learn.path)
     def before_train(self): self._trained = not hasattr(self.learn, 'lr_finder')
     def after_epoch(self):
         trained, self._trained = self._trained, False
         if trained and not rank_distrib(): self.on_epoch()
 
     def on_epoch(self): raise NotImplementedError
-    def _at(self, path): return Path(self.learn.path)/path   # an absolute path stays as it is
+    def _at(self, path): return self._path/path   # the Learner's, also after the fit; an absolute path stays as it is
 
 # %% ../nbs/22_logs.ipynb #3b0e08cc
 class LogFile(EpochEnd):
     "Append a line of `name=value` pairs to a file after every epoch."
     def __init__(self,
         path:str|Path='log.txt',  # made with its folder if it is not there
-    ): self.path_, self._start = path, 0.
+    ): self.path_, self._start = path, None
 
     def before_fit(self):
         super().before_fit()
-        self._start = time.monotonic()
+        self._start = None
+
+    def before_train(self):
+        super().before_train()
+        if self._start is None: self._start = time.monotonic(), self.epoch    # a run that goes on does not begin with the first
 
     def on_epoch(self):
-        done = self.epoch + 1
-        left = (time.monotonic() - self._start) / done * (self.n_epoch - done)
+        (start, first), done = self._start, self.epoch + 1
+        left = (time.monotonic() - start) / (done - first) * (self.n_epoch - done)
         pairs = [('epoch', f'{done}/{self.n_epoch}'), *zip(self.recorder.metric_names[1:], map(_short, self.recorder.log[1:])), ('left', format_time(left))]
         path = self._at(self.path_)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -73,15 +78,17 @@ class KeepCheckpoints(EpochEnd):
         if min(best, last) < 0 or best + last < 1: raise ValueError(f'best, last: got {best} and {last}; takes 0 or more, not both 0')
         self.folder, self.monitor, self.n_best, self.n_last = folder, monitor, best, last
         self.sign = 1 if (any(w in monitor for w in ('loss', 'error')) if lower is None else lower) else -1
-        self.kept, self._begun = [], False
+        self.kept = []
 
     def before_fit(self):
         super().before_fit()
         if hasattr(self.learn, 'lr_finder') or hasattr(self.learn, 'gather_preds'): return
         names, model = list(self.recorder.metric_names[1:]), get_model(self.learn.model)
         if self.monitor not in names: raise ValueError(f'monitor: got {self.monitor!r}; takes one of {", ".join(names)}')
-        if not isinstance(model, (MaskedAutoencoder, RoMAE)):
-            raise ValueError(f'learn.model: got a {type(model).__name__}; takes what romae_nb.hub.save can write, a MaskedAutoencoder or a RoMAE')
+        probe = isinstance(getattr(model, 'head', None), ProbeHead)
+        if probe or not isinstance(model, (MaskedAutoencoder, RoMAE, VisionTransformer)):
+            raise ValueError(f'learn.model: got a {"probe" if probe else type(model).__name__}; takes what romae_nb.hub.save can write, '
+                             'a MaskedAutoencoder, a RoMAE or a VisionTransformer')
 
     def before_train(self):
         super().before_train()
@@ -163,7 +170,7 @@ class ReconstructionPictures(EpochEnd):
 # %% ../nbs/22_logs.ipynb #e0cd8cbf
 class WandbLog(EpochEnd):
     "Send losses, rates, metrics and pictures to Weights & Biases."
-    order = EpochEnd.order
+    order, several = EpochEnd.order, False
     def __init__(self,
         every:int=10,  # batches between two training losses
         **kwargs       # for `wandb.init`: project, name, config, mode='offline', dir, ...

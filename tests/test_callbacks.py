@@ -9,11 +9,14 @@ import numpy as np
 import torch
 from fastai.callback.core import Callback, CancelFitException
 from fastai.callback.fp16 import to_bf16
+from fastai.callback.mixup import CutMix, MixUp
 from fastai.callback.progress import ProgressCallback
 from fastai.callback.schedule import lr_find
 from fastai.learner import Learner
+from fastai.losses import CrossEntropyLossFlat
 from fastai.optimizer import SGD
 from fasttransform import Transform
+from timm.loss import BinaryCrossEntropy
 from romae_nb.data import GridDataset, IrregularDataset, Parts, dataloaders
 from romae_nb.mae import MaskedAutoencoder
 from romae_nb.stepping import Accumulate
@@ -329,6 +332,28 @@ def test_check_first_batch():
     dls = dataloaders(data, data, bs=10, device='cpu')
     learn = Learner(dls, torch.nn.Linear(1, 1), loss_func=len, cbs=CheckFirstBatch(num_classes=3))
     with pytest.raises(ValueError, match='labels: got torch.int64 from 0 to 3; takes integers from 0 to 2'): learn.no_bar().__enter__().fit(1)
+
+
+# %% f5b94747
+def test_mixing_that_would_break_is_refused():
+    def mixer(values, labels, cb, loss_func=CrossEntropyLossFlat(), layout='ragged'):
+        data = IrregularDataset(*values, labels=labels) if isinstance(values, tuple) else GridDataset(values, labels)
+        dls = dataloaders(data, data, bs=4, device='cpu', layout=layout)
+        model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.LazyLinear(2))
+        if not isinstance(values, tuple): model(torch.zeros(1, *values.shape[1:]))
+        return Learner(dls, model, loss_func=loss_func, cbs=[CheckFirstBatch(), cb])
+    images, video, y = torch.randn(8, 1, 8, 8), torch.randn(8, 2, 1, 8, 8), [0, 1] * 4
+    for layout, n in (('ragged', 2), ('padded', 3)):
+        for cb in (MixUp, CutMix):
+            with pytest.raises(ValueError, match=f'cbs: got {cb.__name__} beside batches of {n} inputs; takes romae_nb.augment.MixSamples'):
+                mixer(sines(8), y, cb(), layout=layout).no_bar().__enter__().fit(1)
+    with pytest.raises(ValueError, match=r'CutMix beside batches of values of shape \(4, 2, 1, 8, 8\)'): mixer(video, y, CutMix()).no_bar().__enter__().fit(1)
+    with pytest.raises(ValueError, match='MixUp beside batches of class numbers, for a loss'):
+        mixer(images, y, MixUp(), loss_func=BinaryCrossEntropy()).no_bar().__enter__().fit(1)
+    for cb in (MixUp(), CutMix()):
+        learn = mixer(images, y, cb); learn.logger = lambda *_: None
+        with learn.no_bar(): learn.fit(1)
+    with mixer(video, y, MixUp()).no_bar() as learn: learn.fit(1)
 
 
 # %% 1502c91c

@@ -317,6 +317,8 @@ def test_gradients_and_back():
     assert kept['0.weight'] is None and '4.bias' not in kept
     fresh = net(); fresh[4].bias.grad = torch.ones(2); set_gradients(fresh, kept)
     assert alike({n: p.grad for n, p in fresh.named_parameters()}, want)
+    fresh.zero_grad(set_to_none=False); set_gradients(fresh, kept)
+    assert alike({n: p.grad for n, p in fresh.named_parameters()}, want)       # what was kept is not what is zeroed
 
 
 # %% f5f5c172

@@ -6,11 +6,14 @@ from romae_nb.distributed import *
 # %% 91e101d4
 import numpy as np
 import pytest
+import tempfile
 import torch
-from fastai.callback.progress import CSVLogger
+from fastai.callback.progress import CSVLogger, ProgressCallback
+from fastai.callback.schedule import LRFinder
 from fastai.data.core import DataLoaders
 from fastai.data.load import DataLoader
 from fastai.learner import Learner, Metric
+from fastcore.basics import noop
 from romae_nb.data import GridDataset, IrregularDataset, TokenDL, dataloaders
 
 
@@ -65,6 +68,22 @@ def test_in_turn_undoes_the_dealing():
         assert in_turn([list(range(n))[r::3] for r in range(3)]) == list(range(n))
     class Median(Metric): pass
     with pytest.raises(ValueError, match='metrics: got a Median, which cannot be put together'): check_metrics([Median()])
+
+
+# %% c0a0bfcc
+def test_a_trial_like_fastais():
+    def line():
+        torch.manual_seed(0)
+        dl = DataLoader([(torch.tensor([float(i)]), torch.tensor([2. * i])) for i in range(8)], bs=2)
+        learn = Learner(DataLoaders(dl, dl, device='cpu'), torch.nn.Linear(1, 1), loss_func=torch.nn.functional.mse_loss, path=tempfile.mkdtemp())
+        learn.remove_cb(ProgressCallback); learn.logger = noop
+        learn.fit(1, 1e-3)
+        return learn
+    a, b = line(), line()
+    a.fit(3, cbs=LRFinder(1e-5, .01, 10, stop_div=False)); b.fit(3, cbs=RateTrial(1e-5, .01, 10, stop_div=False))
+    assert a.recorder.lrs == b.recorder.lrs and a.recorder.losses == b.recorder.losses and len(a.recorder.lrs) > 5
+    a.fit(1, 1e-3); b.fit(1, 1e-3)
+    assert all(x.equal(y) for x, y in zip(a.model.parameters(), b.model.parameters())) and a.recorder.values == b.recorder.values
 
 
 # %% d85471e4

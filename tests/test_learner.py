@@ -15,6 +15,7 @@ from functools import partial
 from itertools import combinations
 from fastai.callback.core import Callback
 from fastai.callback.fp16 import MixedPrecision
+from fastai.callback.mixup import CutMix, MixUp
 from fastai.callback.progress import CSVLogger, ProgressCallback
 from fastai.callback.schedule import lr_find
 from fastai.callback.tracker import EarlyStoppingCallback, ReduceLROnPlateau, SaveModelCallback, TerminateOnNaNCallback
@@ -26,12 +27,12 @@ from fastai.optimizer import Adam, OptimWrapper, SGD
 from sklearn.datasets import load_digits
 from romae_nb.augment import EraseBox, JitterSeries, MixSamples
 from romae_nb.callbacks import CheckFirstBatch, DropTokens, MaskedPretraining
-from romae_nb.checkpoint import Seeds
+from romae_nb.checkpoint import ExactCheckpoints, SeededForward, SeededSteps, Seeds
 from romae_nb.data import GridDataset, IrregularDataset, Parts, Scaling, dataloaders
 from romae_nb.hub import save, save_encoder
 from romae_nb.logs import KeepCheckpoints, LogFile, ReconstructionPictures, WandbLog
 from romae_nb.mae import MaskedAutoencoder
-from romae_nb.probes import embeddings
+from romae_nb.probes import ProbeCallback, embeddings
 from romae_nb.romae import RoMAE
 from romae_nb.stepping import Accumulate, ActivationCheckpointing, EMA, HalfPrecision
 from romae_nb.tubelets import Ragged, on_tokens
@@ -225,7 +226,10 @@ def test_fit_cosine():
     assert rates(layer_decay=.5)[0] == pytest.approx([.01, .02, .04, .08])
     assert rates(lr_rule='mae')[0, 0] == pytest.approx(.08 * 8 / 256) and rates(lr_rule='mae', cbs=[Accumulate(2)])[0, 0] == pytest.approx(.08 * 16 / 256)
     with pytest.raises(TypeError, match='lr: got a slice beside layer_decay'): rates(lr=slice(1e-3), layer_decay=.5)
-    with pytest.raises(ValueError, match='warmup: got 1.0 of the training'): rates(warmup_steps=8)
+    with pytest.raises(ValueError, match='warmup_steps: got 8; takes 0 up to, not including, 8, '): rates(warmup_steps=8)
+    with pytest.raises(ValueError, match='warmup_steps: got 4; takes 0 up to, not including, 4, '): rates(warmup_steps=4, cbs=[Accumulate(2)])
+    with pytest.raises(ValueError, match='warmup_epochs: got -1; takes 0 up to, not including, 2, '): rates(warmup_epochs=-1)
+    with pytest.raises(ValueError, match='warmup_epochs, warmup_steps: got 1 and 2; takes one'): rates(warmup_epochs=1, warmup_steps=2)
     with pytest.raises(ValueError, match="rule: got 'sqrt'"): rates(lr_rule='sqrt')
     two = quiet(finetune_learner(loaders(), 'romae_tiny_shallow', groups='head', verbose=False, **TINY))
     with pytest.raises(ValueError, match='groups: got parameters of layers'): two.fit_cosine(1, .1, layer_decay=.5)
@@ -392,6 +396,22 @@ def test_thirteen_bands_one_token_each():
     quiet(finetune_learner(bands, learn.model, verbose=False)).fit(1, 1e-3)
 
 
+# %% db4939dd
+def test_probes_by_module_folder_and_name():
+    learn = pretrainer(); folder = learn.save_model(tempfile.mkdtemp())
+    encoder = {k: v.clone() for k, v in learn.model.encoder.state_dict().items()}
+    for model in (learn.model, folder, str(folder)):
+        probe = quiet(probe_learner(loaders(), model)); probe.fit_probe(2)
+        assert all(probe.model.state_dict()[k].equal(v) for k, v in encoder.items()) and type(probe.opt.opt).__name__ == 'Lars'
+        assert probe.model.get_classifier()[1].weight.abs().sum() > 0 and np.isfinite(probe.recorder.values).all()
+    images = batches(torch.randint(2, (24,)), size=32)
+    quiet(probe_learner(images, 'test_vit', 'sgd', num_classes=2, pretrained=False)).fit_probe(1)
+    with pytest.raises(RuntimeError, match='No pretrained weights exist for romae_tiny_shallow'): probe_learner(loaders(), 'romae_tiny_shallow')
+    with pytest.raises(ValueError, match='model: got \'romae_tinny\''): probe_learner(loaders(), 'romae_tinny')
+    with pytest.raises(ValueError, match=r'model: got one for \(in_chans, n_pos_dims\)'): probe_learner(images, learn.model, num_classes=2)
+    with pytest.warns(UserWarning, match='dls: scaled otherwise'): probe_learner(loaders(), pretrainer(loaders(scaling='fit')).save_model(tempfile.mkdtemp()))
+
+
 # %% 21eea981
 def test_series_with_missing_numbers():
     def gaps(n=120, seed=0):
@@ -471,14 +491,12 @@ CALLBACKS = dict(
     CSVLogger=CSVLogger, TerminateOnNaN=TerminateOnNaNCallback, SaveModel=lambda: SaveModelCallback(with_opt=True), ReduceLROnPlateau=ReduceLROnPlateau,
     MixedPrecision=lambda: MixedPrecision('bf16'), GradientAccumulation=lambda: GradientAccumulation(8), Users=Users)
 OWN = list(CALLBACKS)[:9]
-REFUSED = {('HalfPrecision', 'MixedPrecision'), ('EMA', 'SaveModel'), *((k, 'GradientAccumulation') for k in CALLBACKS), ('GradientAccumulation', 'Users')}
-
 def snapshot(learn):
     "What a callback could leave behind."
     hooks = sum(len(m._forward_hooks) + len(m._forward_pre_hooks) + len(m._backward_hooks) for m in learn.model.modules())
     flags = [getattr(m, 'grad_checkpointing', None) for m in learn.model.modules()], [p.requires_grad for p in learn.model.parameters()]
     objects = [id(x) for x in (learn.model, learn.opt, learn.loss_func, learn.logger, learn.recorder.loss, *learn.metrics, *learn.dls.loaders, *learn.cbs)]
-    return objects, hooks, flags, torch.is_autocast_enabled('cpu'), set(vars(learn)), learn.training, plt.get_fignums()
+    return objects, hooks, flags, (torch.is_autocast_enabled('cpu'), autocast_depth()), set(vars(learn)), learn.training, plt.get_fignums()
 
 def little(**kw):
     learn = pretrainer(loaders(12, 4, bs=4, path=tempfile.mkdtemp()), encoder_kw=TINY | dict(proj_drop_rate=.1) | kw)
@@ -487,22 +505,80 @@ def little(**kw):
 
 
 # %% fe88da56
-def test_callbacks_go_together_or_are_refused():
-    torch.manual_seed(0)
-    learn = little()
+EVERY = CALLBACKS | dict(
+    ExactCheckpoints=lambda: ExactCheckpoints(tempfile.mkdtemp(), every=1, verbose=False), SeededSteps=SeededSteps, SeededForward=SeededForward,
+    ProbeCallback=lambda dl: ProbeCallback(None, dl, every=1, probes=('rank',)), MixSamples=MixSamples, EraseBox=lambda: EraseBox(1.),
+    JitterSeries=lambda: JitterSeries(.1), MixUp=MixUp, CutMix=CutMix)
+TWOS = [{'HalfPrecision', 'MixedPrecision'}, {'EMA', 'SaveModel'}, {'Accumulate', 'GradientAccumulation'}, {'MixSamples', 'MixUp'}, {'MixSamples', 'CutMix'},
+        {'MixUp', 'CutMix'}]                                                                      # refused together
+ALONE = dict(masked={'GradientAccumulation', 'MixSamples', 'MixUp', 'CutMix'}, series={'ReconstructionPictures', 'MixUp', 'CutMix'},
+             images={'ReconstructionPictures', 'DropTokens', 'JitterSeries'})    # refused with such a model or such batches, whatever is beside them
+
+def make(name, learn): return EVERY[name](learn.dls.valid) if name == 'ProbeCallback' else EVERY[name]()
+
+def short(kind):
+    "A Learner whose fits take two steps, and which has had one: fastai leaves the traces of any fit."
+    data, small = loaders(8 + 4, 4, bs=4, path=tempfile.mkdtemp()), dict(TINY, depth=1)
+    if kind == 'masked': learn = pretrainer(data, encoder_kw=small)
+    elif kind == 'series': learn = quiet(finetune_learner(data, 'romae_tiny_shallow', verbose=False, **small))
+    else: learn = quiet(finetune_learner(batches(torch.arange(12) % 2, 4, bs=4), timm.create_model('test_vit', img_size=8, patch_size=4, in_chans=1, num_classes=2), num_classes=2, verbose=False))
+    learn.path = data.path
+    learn.fit(1, 1e-4)
     learn.scaler = None                                                  # fastai's MixedPrecision leaves this much
+    return learn
+
+
+# %% 3066ce37
+@pytest.mark.parametrize('kind', ALONE)
+def test_callbacks_go_together_or_are_refused(kind):
+    "Every two of them: the fit goes through, with finite numbers and no trace, or is refused with a sentence before the first step."
+    torch.manual_seed(0)
+    learn = short(kind)
     before, ran = snapshot(learn), 0
-    for a, b in combinations(CALLBACKS, 2):
-        cbs = [CALLBACKS[k]() for k in (a, b)]
-        if {(a, b), (b, a)} & REFUSED:
-            with pytest.raises(ValueError, match='^cbs: got .* beside '): learn.fit(1, 1e-4, cbs=cbs)
+    for a, b in combinations([k for k in EVERY if not (k == 'CheckFirstBatch' and kind != 'masked')], 2):     # a classifier's Learner has one
+        cbs, weights = [make(k, learn) for k in (a, b)], [p.detach().clone() for p in learn.model.parameters()]
+        if {a, b} in TWOS or {a, b} & ALONE[kind]:
+            with pytest.raises((ValueError, TypeError), match=': got [^\n]*(: |; )'): learn.fit(1, 1e-4, cbs=cbs)
+            assert all(p.equal(w) for p, w in zip(learn.model.parameters(), weights)), (a, b)
+            learn.training = False                                       # which says where a fit stopped
         else:
             with redirect_stdout(io.StringIO()): learn.fit(1, 1e-4, cbs=cbs)
             assert np.isfinite(learn.recorder.values[-1]).all() and all(p.isfinite().all() for p in learn.model.parameters()), (a, b)
+            assert not all(p.equal(w) for p, w in zip(learn.model.parameters(), weights)), (a, b)
             ran += 1
         learn.scaler = None
         assert snapshot(learn) == before, (a, b)
-    assert ran > 100
+    assert ran > 200
+
+
+# %% be3cb47c
+def test_what_callbacks_carry_goes_on():
+    class Killed(Callback):
+        "After so many steps."
+        order, run_valid = 110, False
+        def __init__(self, step): self.step = step
+        def after_batch(self):
+            if self.train_iter == self.step: raise KeyboardInterrupt
+
+    def carried(kind, folder, *more):
+        seeds, small = Seeds(2), dict(TINY, depth=1, proj_drop_rate=.1)
+        data = loaders(20, 4, bs=4, seed=seeds.shuffle)
+        learn = quiet(pretrain_learner(data, 'romae_tiny_shallow', encoder_kw=small, seeds=seeds, verbose=False, **DECODER) if kind == 'masked' else
+                      finetune_learner(data, 'romae_tiny_shallow', seeds=seeds, verbose=False, **small))
+        cbs = [ExactCheckpoints(folder, every=1, verbose=False), Accumulate(3), EMA(.9), HalfPrecision(), ActivationCheckpointing(), DropTokens(.2), GradientClip(.1),
+               JitterSeries(.1), EraseBox(.5), *([] if kind == 'masked' else [MixSamples()])]
+        learn.fit_one_cycle(2, 1e-2, cbs=[*cbs, *more])
+        rows = lambda l: [float(x) for x in l]
+        return [p.detach() for p in (*learn.model.parameters(), *cbs[2].averaged.parameters())], rows(learn.recorder.losses), learn.recorder.values
+
+    for kind in ('masked', 'series'):
+        weights, losses, values = carried(kind, tempfile.mkdtemp())
+        assert len(losses) == 8
+        for step in range(1, 8):
+            folder = tempfile.mkdtemp()
+            with pytest.raises(KeyboardInterrupt): carried(kind, folder, Killed(step))
+            got = carried(kind, folder)
+            assert all(a.equal(b) for a, b in zip(weights, got[0], strict=True)) and losses == got[1] and values == got[2], (kind, step)
 
 
 # %% 7417d80a
@@ -515,20 +591,31 @@ def test_all_at_once():
 # %% 42287440
 def test_a_fit_that_breaks_off_leaves_no_trace():
     class Break(Callback):
-        "Breaks off in training or in validation."
+        "Breaks off in training or in validation: before a batch, in the midst of the model, or after its prediction."
         order = 55
-        def __init__(self, training): self.when = training
-        def after_pred(self):
-            if self.training == self.when: raise KeyboardInterrupt
-    learn = little(); before = snapshot(learn)[:4]
-    for where in (True, False):
-        for name in OWN:
+        def __init__(self, where): self.training_, self.event = where
+        def _at(self, event):
+            if (self.training, event) == (self.training_, self.event): raise KeyboardInterrupt
+        def before_fit(self): self.hook = self.learn.model.encoder.register_forward_hook(lambda *_: self._at('forward'))
+        def before_batch(self): self._at('before_batch')
+        def after_pred(self): self._at('after_pred')
+        @property
+        def learn(self): return self._learner
+        @learn.setter
+        def learn(self, learn):
+            self._learner = learn
+            if learn is None: self.hook.remove()
+
+    learn = little(); learn.scaler = None; before = snapshot(learn)[:4]
+    for where in [(t, e) for t in (True, False) for e in ('before_batch', 'forward', 'after_pred')]:
+        for name in (*OWN, 'MixedPrecision', 'CSVLogger'):
             with pytest.raises(KeyboardInterrupt): learn.fit(1, 1e-4, cbs=[CALLBACKS[name](), Break(where)])
+            learn.scaler = None
             assert snapshot(learn)[:4] == before, (name, where)
             cb = CALLBACKS[name](); learn.add_cb(cb)                      # one that stays on the Learner
             with pytest.raises(KeyboardInterrupt): learn.fit(1, 1e-4, cbs=Break(where))
             assert snapshot(learn)[1:4] == before[1:], (name, where)
-            learn.remove_cb(cb)
+            learn.remove_cb(cb); learn.scaler = None
             assert snapshot(learn)[:4] == before, (name, where)
 
 
@@ -566,6 +653,10 @@ def test_pictures_reach_weights_and_biases():
             learn = pretrainer(loaders(path=tempfile.mkdtemp()))
             learn.fit(2, 1e-3, cbs=[WandbLog(every=2), ReconstructionPictures(every=1)])
             assert wandb.run is run and run.summary['valid_loss'] == pytest.approx(learn.recorder.values[-1][1]) and 'reconstructions' in dict(run.summary)
+            learn = short('masked'); before = snapshot(learn)
+            for name in EVERY.keys() - ALONE['masked']:
+                learn.fit(1, 1e-4, cbs=[WandbLog(every=1), make(name, learn)]); learn.scaler = None
+                assert snapshot(learn) == before and run.summary['valid_loss'] == pytest.approx(learn.recorder.values[-1][1]), name
 
 
 # %% b5a05d45

@@ -4,11 +4,12 @@ from romae_nb.logs import *
 
 
 # %% bcbf1f1d
-import json, os, pytest, tempfile
+import json, os, pytest, tempfile, time
 import numpy as np
 import timm
 import torch
 from pathlib import Path
+from fastai.callback.core import Callback
 from fastai.callback.progress import CSVLogger, ProgressCallback
 from fastai.callback.schedule import lr_find
 from fastai.callback.tracker import EarlyStoppingCallback
@@ -16,7 +17,9 @@ from fastai.learner import Learner
 from fastai.losses import CrossEntropyLossFlat
 from fastai.metrics import accuracy
 from romae_nb.data import GridDataset, dataloaders
+from romae_nb.checkpoint import ExactCheckpoints
 from romae_nb.hub import load
+from romae_nb.probes import as_probe
 from romae_nb.stepping import EMA
 
 
@@ -44,6 +47,25 @@ def test_one_line_per_epoch():
     assert [float(l['valid_loss']) for l in lines][-1] > 0 and set(lines[0]) == {'epoch', 'train_loss', 'valid_loss', 'accuracy', 'time', 'left'}
     learn = learner(LogFile(file)); learn.fit(1)
     assert len(file.read_text().splitlines()) == 5                       # an absolute path, appended to
+
+
+# %% f3f2ba35
+def test_time_left_of_a_run_that_goes_on():
+    path, now = Path(tempfile.mkdtemp()), [0.]
+    class Hours(Callback):
+        "An epoch takes an hour on a clock of its own; the run breaks off in one of them."
+        order = 60
+        def __init__(self, stop=None): self.stop = stop
+        def before_train(self):
+            if self.epoch == self.stop: raise KeyboardInterrupt
+        def after_train(self): now[0] += 3600
+    def hours(stop=None):
+        with pytest.MonkeyPatch.context() as mp:
+            mp.setattr(time, 'monotonic', lambda: now[0])
+            learner([LogFile(), ExactCheckpoints(path/'run', verbose=False), Hours(stop)], path=path).fit(6)
+    with pytest.raises(KeyboardInterrupt): hours(4)
+    hours()
+    assert [l.split('left=')[1] for l in (path/'log.txt').read_text().splitlines()] == ['5:00:00', '4:00:00', '3:00:00', '2:00:00', '1:00:00', '00:00']
 
 
 # %% cc491e93
@@ -79,6 +101,21 @@ def test_keeping_refuses_and_goes_on():
     a, b = KeepCheckpoints(), KeepCheckpoints()
     learner(a).fit(1); b.load_state_dict(a.state_dict())
     assert b.kept == a.kept and not b.kept[0] is a.kept[0]
+    learn = learner(KeepCheckpoints()); learn.model = as_probe(learn.model)
+    with pytest.raises(ValueError, match='learn.model: got a probe; takes'): learn.fit(1)
+
+
+# %% 25f1b9d8
+def test_vits_are_kept_and_found_after_the_fit():
+    learn = learner()
+    learn.model = timm.create_model('test_vit', num_classes=2, in_chans=1, img_size=8, patch_size=4)
+    by_loss, by_accuracy = KeepCheckpoints('loss', last=0), KeepCheckpoints('accuracy', monitor='accuracy', last=0)
+    learn.fit(3, cbs=[by_loss, by_accuracy])
+    assert by_loss.learn is None and by_loss.best.parent == learn.path/'loss' and by_accuracy.best.parent == learn.path/'accuracy'
+    losses, accuracies = zip(*[v[1:] for v in learn.recorder.values])
+    assert int(by_loss.best.name[-4:]) == np.argmin(losses) and int(by_accuracy.best.name[-4:]) == np.argmax(accuracies)
+    learn.model = load(by_loss.best)
+    assert type(learn.model).__name__ == 'VisionTransformer' and learn.validate()[0] == pytest.approx(min(losses), abs=1e-6)
 
 
 # %% ef6523fe

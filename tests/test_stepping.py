@@ -103,6 +103,11 @@ def test_half_precision_refuses_and_cleans_up():
     with pytest.raises(ZeroDivisionError): learn.fit(1, .1, cbs=HalfPrecision())
     assert not torch.is_autocast_enabled('cpu') and not learn.model._forward_hooks and not learn.model._forward_pre_hooks
     handle.remove()
+    def interrupt(*_): raise KeyboardInterrupt                               # torch calls no hook after this one
+    handle = learn.model.blocks[1].register_forward_hook(interrupt)
+    with pytest.raises(KeyboardInterrupt): learn.fit(1, .1, cbs=HalfPrecision())
+    assert not torch.is_autocast_enabled('cpu') and autocast_depth() == 0 and not learn.model._forward_hooks and not learn.model._forward_pre_hooks
+    handle.remove()
 
 
 # %% 665c51bb

@@ -15,11 +15,13 @@ from fastai.torch_core import set_seed
 from torch import distributed as dist
 
 from romae_nb import checkpoint
+from romae_nb.augment import MixSamples
 from romae_nb.callbacks import DropTokens
 from romae_nb.checkpoint import ExactCheckpoints, Seeds
 from romae_nb.data import IrregularDataset, dataloaders
 from romae_nb.distributed import distributed
 from romae_nb.learner import finetune_learner, pretrain_learner
+from romae_nb.stepping import EMA, Accumulate
 
 RANK = int(os.environ.get('RANK', 0))
 
@@ -61,7 +63,7 @@ def main(folder, epochs):
     with seeds.initialising():
         learn = pretrain_learner(dls, 'romae_tiny', decoder_dim=16, decoder_depth=1, decoder_heads=2, encoder_kw=small, verbose=False)
     learn.add_cbs(saving('pretrain'))
-    learn.add_cb(DropTokens(.2, seed=3))
+    learn.add_cbs([DropTokens(.2, seed=3), Accumulate(2)])
     learn.logger = lambda *_: None
     (folder/'started').touch()
     with distributed(learn), learn.no_bar(): learn.fit_one_cycle(epochs, 1e-3)
@@ -69,7 +71,7 @@ def main(folder, epochs):
 
     with seeds.initialising(): clf = finetune_learner(dls, learn.model, verbose=False, groups='head', proj_drop_rate=.2)
     clf.add_cbs(saving('finetune'))
-    clf.add_cb(EarlyStoppingCallback(patience=epochs))
+    clf.add_cbs([EarlyStoppingCallback(patience=epochs), MixSamples(seed=4), EMA(.9)])
     clf.logger = lambda *_: None
     with distributed(clf), clf.no_bar(): clf.fine_tune(epochs // 2, 1e-2)
     results += [outcome(clf)]

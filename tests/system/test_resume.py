@@ -14,7 +14,7 @@ SCRIPT = Path(__file__).with_name('resume_run.py')
 KILLS = int(os.environ.get('KILLS', 3))
 REAL = 'COMMANDS' in os.environ                 # real commands
 EPOCHS = 4 if KILLS < 4 else 40                 # of 6 batches each, of 3 with two processes; enough for so many kills
-WAIT = 240                                      # seconds for a start, on a machine that has much else to do
+WAIT = 600                                      # seconds for a start, on a machine that has much else to do
 
 
 def _child(folder, env, log):
@@ -53,10 +53,11 @@ class Run:
     def failed(self): return any(self.codes())
 
     def wait(self, until):
-        "Until something is true, or the run has ended."
-        end = time.monotonic() + WAIT
+        "Until something is true, or the run has ended. A machine that stands still for a while does not count as waiting."
+        waited, last = 0., time.monotonic()
         while not until() and not self.ended() and not self.failed():
-            assert time.monotonic() < end, f'nothing happened:\n{self.tail()}'
+            waited, last = waited + min(time.monotonic() - last, 1), time.monotonic()
+            assert waited < WAIT, f'nothing happened:\n{self.tail()}'
             time.sleep(.002)
 
     def kill(self):

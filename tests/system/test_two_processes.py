@@ -8,7 +8,7 @@ import torch
 SCRIPT = Path(__file__).with_name('two_processes.py')
 BIN = Path(sys.executable).parent
 SETTINGS = dict(OMP_NUM_THREADS='1', OMP_WAIT_POLICY='PASSIVE', MPLBACKEND='agg', PYTHONWARNINGS='ignore', PYTHONPATH=str(SCRIPT.parents[2]))
-SAME = ('pretraining', 'left_over', 'classification')
+SAME = ('pretraining', 'left_over', 'classification', 'rates')
 TORCHRUN = [BIN/'torchrun', '--nproc-per-node', '2', '--standalone']
 ACCELERATE = [BIN/'accelerate', 'launch', '--multi_gpu', '--num_processes', '2', '--num_machines', '1', '--mixed_precision', 'no', '--dynamo_backend', 'no']
 
@@ -16,7 +16,7 @@ ACCELERATE = [BIN/'accelerate', 'launch', '--multi_gpu', '--num_processes', '2',
 def launch(command, folder, *names, **env):
     "Run scenarios; what each process brought back, by name."
     base = {k: v for k, v in os.environ.items() if k not in ('RANK', 'WORLD_SIZE', 'LOCAL_RANK')}
-    done = subprocess.run([*map(str, command), str(SCRIPT), str(folder), *names], capture_output=True, text=True, timeout=240, env=base | SETTINGS | env)
+    done = subprocess.run([*map(str, command), str(SCRIPT), str(folder), *names], capture_output=True, text=True, timeout=1800, env=base | SETTINGS | env)
     assert not done.returncode, done.stderr[:4000]
     read = lambda f: torch.load(f, weights_only=False)    # written by ourselves a moment ago
     return {n: [read(f) for f in sorted(folder.glob(f'{n}-?.pt'))] for n in {f.name[:-5] for f in folder.glob('*-?.pt')}}
@@ -68,6 +68,14 @@ def test_classification_equals_one_process(one, two):
         valid = lambda r: [row[1:] for row in r['curve']]            # the first column runs over other batches: half as large, twice as many
         assert close(valid(a), valid(b)) and close(a['validated'], b['validated'])
         assert close(a['preds'], b['preds']) and a['y'].equal(b['y']) and a['decoded'].equal(b['decoded']) and close(a['losses_each'], b['losses_each'])
+
+
+def test_looking_for_a_rate_equals_one_process(one, two):
+    a = one['rates'][0]
+    check_same(one['rates'], two['rates'])
+    for b in two['rates']:
+        assert a['same'] and b['same'] and len(a['rates']) == len(b['rates']) >= 13 and close(a['rates'], b['rates']) and close(a['tried'], b['tried'])
+        assert a['found'] == b['found']
 
 
 def test_one_process_writes_and_both_stay_tidy(two, folder):

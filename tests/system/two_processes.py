@@ -1,4 +1,4 @@
-"""What test_distributed.py runs, in this file's `main` by several processes, and by itself in one: the same fits, with `bs` twice as large.
+"""What test_two_processes.py runs, in this file's `main` by several processes, and by itself in one: the same fits, with `bs` twice as large.
 
     torchrun --nproc-per-node 2 two_processes.py FOLDER [SCENARIO ...]
 """
@@ -120,6 +120,22 @@ def randomness(processes, folder):
     return dict(seen=r.seen)
 
 
+def rates(processes, folder):
+    "A look for a rate, between two fits."
+    torch.manual_seed(0)
+    learn = quiet(pretrain_learner(loaders(29, per_process(8, processes), path=folder), MaskedAutoencoder(
+        'romae_tiny_shallow', SHAPE, decoder_dim=16, decoder_heads=2, decoder_depth=1, mask_fn=by_value), opt_func='sgd', wd=.1, verbose=False))
+    with distributed(learn):
+        learn.fit_cosine(1, .01)
+        before = weights(learn)
+        found = learn.lr_find(start_lr=1e-4, end_lr=.1, num_it=13, show_plot=False, stop_div=False)
+        rates, same = [float(x) for x in learn.recorder.lrs], all(v.equal(before[k]) for k, v in weights(learn).items())
+        tried = curves_of(learn)['losses']
+        learn.fit_cosine(1, .01)
+    assert not hasattr(learn, 'rate_trial') and not list(Path(folder).rglob('*.pth'))
+    return dict(**curves_of(learn), weights=weights(learn), rates=rates, tried=tried, same=same, found=found.valley)
+
+
 class Shards(IterableDataset):
     "Samples of this process alone: 20 for the first, 12 for the second."
     def __len__(self): return 20
@@ -137,7 +153,7 @@ def unequal(processes, folder):
     return dict(steps=steps, curve=learn.recorder.values)
 
 
-SCENARIOS = {f.__name__: f for f in (pretraining, left_over, classification, many_callbacks, randomness, unequal)}
+SCENARIOS = {f.__name__: f for f in (pretraining, left_over, classification, many_callbacks, randomness, unequal, rates)}
 
 
 def main(folder, *names):
