@@ -108,6 +108,7 @@ class Batch:
     positions:Tensor|Ragged|None=None   # (B, D, N) or Ragged (total, D)
     pad_mask:Tensor|None=None           # (B, N) bool, True = padding
     mask:Tensor|Ragged|None=None        # (B, N) bool or Ragged (total,), True = hidden
+    value_mask:Tensor|Ragged|None=None  # like values, bool, True = not observed
 
     def __post_init__(self): self.values, self.positions = _plain(self.values), _plain(self.positions)
 
@@ -119,7 +120,7 @@ def as_batch(
     if isinstance(batch, Batch): return batch
     if isinstance(batch, (Tensor, Ragged)): return Batch(batch)
     if isinstance(batch, Mapping) and 'values' in batch:
-        return Batch(batch['values'], *(batch.get(k) for k in ('positions', 'pad_mask', 'mask')))
+        return Batch(batch['values'], *(batch.get(k) for k in ('positions', 'pad_mask', 'mask', 'value_mask')))
     if isinstance(batch, (tuple, list)) and batch and isinstance(batch[0], (Tensor, Ragged)): return _from_tuple(*batch)
     if _iterates(batch):
         for first in batch: return as_batch(first)
@@ -129,9 +130,12 @@ def as_batch(
 def _iterates(x): return not isinstance(x, (str, Mapping, Tensor, Ragged)) and (hasattr(x, '__iter__') or hasattr(x, '__getitem__'))
 
 def _from_tuple(values, *rest):
-    "Positions are the first floating-point (B, D, N) or Ragged behind the values, padding the first bool (B, N)."
-    positions = next((x for x in rest if isinstance(x, Ragged) and x.data.ndim == 2 or _is(x, Tensor.is_floating_point, 3)), None)
-    return Batch(values, positions, next((x for x in rest if _is(x, lambda t: t.dtype == torch.bool, 2)), None))
+    "Positions are the first floating-point (B, D, N) or Ragged behind the values, padding the first bool (B, N), a mask of values one of their shape."
+    of = lambda x: x.data if isinstance(x, Ragged) else x
+    same = lambda x: type(x) is type(values) and of(x).dtype == torch.bool and of(x).shape == of(values).shape
+    positions = next((x for x in rest if isinstance(x, Ragged) and _is(x.data, Tensor.is_floating_point, 2) or _is(x, Tensor.is_floating_point, 3)), None)
+    pad_mask = next((x for x in rest if _is(x, lambda t: t.dtype == torch.bool, 2)), None)
+    return Batch(values, positions, pad_mask, value_mask=next(filter(same, rest), None))
 
 # %% ../nbs/08_visualize.ipynb #438a6c14
 _MAX_ROWS, _MAX_TOKENS = 256, 512   # as many samples, and tokens compared with all others, as a picture of distances needs
@@ -715,7 +719,7 @@ class Reconstruction(Sample):
     "A sample and what came back."
     back:Tensor            # (n, P): what the model predicts where hidden, the input elsewhere
     hidden:Tensor          # (n,) bool
-    missing:Tensor|None    # (n, P) bool, True = a padded image's margin, no part of the sample; None where there is none
+    missing:Tensor|None    # (n, P) bool, True = not observed, or a padded image's margin; None where there is none
     spread:Tensor|None     # (n, P): the standard deviation that the model expects, NaN where not hidden; None for losses that do not say
     _numbers:ClassVar = ('kept', 'back', 'missing', 'spread')
 
@@ -754,7 +758,7 @@ def _rows(x): return [r.cpu() for r in (x.rows() if isinstance(x, Ragged) else x
 def _first_rows(batch, n, model):
     if isinstance(n, bool) or not isinstance(n, int) or n < 1: raise ValueError(f'n: got {n!r}; takes 1 or more')
     device = next(model.parameters()).device
-    return Batch(*(_first(x, n, device) for x in (batch.values, batch.positions, batch.pad_mask, batch.mask)))
+    return Batch(*(_first(x, n, device) for x in (batch.values, batch.positions, batch.pad_mask, batch.mask, batch.value_mask)))
 
 # %% ../nbs/08_visualize.ipynb #1726324e
 def _samples(cut, batch, kind=Sample, **tokens):
@@ -790,11 +794,12 @@ def reconstruct(
     generator = generator or torch.Generator(next(mae.parameters()).device).manual_seed(0)
     with evaluating(mae), torch.no_grad():
         if b.mask is None: b = replace(b, mask=mae.draw_mask(b.values, b.positions, b.pad_mask, generator=generator))
-        pred = mae(b.values, b.positions, b.pad_mask, mask=b.mask)
-        back, spread = mae.reconstruct(b.values, pred, b.mask, b.pad_mask), None
-        if mae.scoring.kind == 'gaussian': spread = on_tokens(lambda s, h: s.masked_fill(~h.unsqueeze(-1), math.nan), mae.spread(b.values, pred), b.mask)
-        missing = mae.missing(b.values)
-    if missing is not None: missing = missing.expand_as(back)
+        pred = mae(b.values, b.positions, b.pad_mask, b.mask, b.value_mask)
+        back, spread = mae.reconstruct(b.values, pred, b.mask, b.pad_mask, b.value_mask), None
+        if mae.scoring.kind == 'gaussian':
+            spread = on_tokens(lambda s, h: s.masked_fill(~h.unsqueeze(-1), math.nan), mae.spread(b.values, pred, b.value_mask), b.mask)
+        missing = mae.missing(b.values, b.value_mask)
+        if missing is not None: missing = on_tokens(lambda numbers: missing.expand_as(numbers), back)
     return _samples(mae.cut, b, Reconstruction, back=back, hidden=b.mask, missing=missing, spread=spread)
 
 def _check_decoder(mae):

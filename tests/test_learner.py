@@ -34,7 +34,7 @@ from romae_nb.logs import KeepCheckpoints, LogFile, ReconstructionPictures, Wand
 from romae_nb.mae import MaskedAutoencoder
 from romae_nb.probes import ProbeCallback, embeddings
 from romae_nb.romae import RoMAE
-from romae_nb.stepping import Accumulate, ActivationCheckpointing, EMA, HalfPrecision
+from romae_nb.stepping import Accumulate, ActivationCheckpointing, EMA, HalfPrecision, autocast_depth
 from romae_nb.tubelets import Ragged, on_tokens
 
 
@@ -596,24 +596,23 @@ def test_a_fit_that_breaks_off_leaves_no_trace():
         def __init__(self, where): self.training_, self.event = where
         def _at(self, event):
             if (self.training, event) == (self.training_, self.event): raise KeyboardInterrupt
-        def before_fit(self): self.hook = self.learn.model.encoder.register_forward_hook(lambda *_: self._at('forward'))
         def before_batch(self): self._at('before_batch')
         def after_pred(self): self._at('after_pred')
-        @property
-        def learn(self): return self._learner
-        @learn.setter
-        def learn(self, learn):
-            self._learner = learn
-            if learn is None: self.hook.remove()
+
+    def broken_off(learn, where, *cbs):
+        stop = Break(where)
+        hook = learn.model.encoder.blocks[0].register_forward_hook(lambda *_: stop._at('forward'))
+        with pytest.raises(KeyboardInterrupt): learn.fit(1, 1e-4, cbs=[*cbs, stop])
+        hook.remove()
 
     learn = little(); learn.scaler = None; before = snapshot(learn)[:4]
     for where in [(t, e) for t in (True, False) for e in ('before_batch', 'forward', 'after_pred')]:
         for name in (*OWN, 'MixedPrecision', 'CSVLogger'):
-            with pytest.raises(KeyboardInterrupt): learn.fit(1, 1e-4, cbs=[CALLBACKS[name](), Break(where)])
+            broken_off(learn, where, CALLBACKS[name]())
             learn.scaler = None
             assert snapshot(learn)[:4] == before, (name, where)
             cb = CALLBACKS[name](); learn.add_cb(cb)                      # one that stays on the Learner
-            with pytest.raises(KeyboardInterrupt): learn.fit(1, 1e-4, cbs=Break(where))
+            broken_off(learn, where)
             assert snapshot(learn)[1:4] == before[1:], (name, where)
             learn.remove_cb(cb); learn.scaler = None
             assert snapshot(learn)[:4] == before, (name, where)

@@ -242,6 +242,20 @@ def test_layouts_give_the_same_samples():
     assert a[0].error == pytest.approx(float((a[0].back - a[0].kept)[a[0].hidden].square().mean().sqrt()))
 
 
+# %% d81921a6
+def test_what_was_not_observed_changes_no_picture():
+    mae, (v, p, pad, mask) = tiny_mae(1, chans=2, norm_targets=True), points(chans=2, n_axes=1)
+    gone = torch.rand(v.shape, generator=torch.Generator().manual_seed(1)) < .3
+    ragged = [Ragged.from_padded(x, pad) for x in (v, p.transpose(1, 2))]
+    batches = [(v, p, pad, gone), (v.masked_fill(gone, 99.), p, pad, gone), (*ragged, Ragged.from_padded(gone, pad))]
+    one, other, packed = (reconstruct(mae, b, mask=m) for b, m in zip(batches, (mask, mask, Ragged.from_padded(mask, pad))))
+    for x, y, z in zip(one, other, packed, strict=True):
+        for near in (y, z): torch.testing.assert_close(x.back[x.hidden], near.back[x.hidden], atol=1e-5, rtol=1e-5)
+        assert x.missing.equal(z.missing) and x.missing.any() and x.error == pytest.approx(y.error)
+    without = reconstruct(mae, batches[1][:3], mask=mask)
+    assert not any(x.error == pytest.approx(w.error) for x, w in zip(one, without))
+
+
 # %% d778141a
 def test_modes_come_back_and_nothing_is_random():
     mae, (v, p, pad, mask) = tiny_mae(), points()
@@ -287,7 +301,7 @@ def test_many_samples_in_two_blocks():
 
 # %% d1138183
 class Oracle(MaskedAutoencoder):
-    def forward(self, values, positions=None, pad_mask=None, mask=None):
+    def forward(self, values, positions=None, pad_mask=None, mask=None, value_mask=None):
         x, margin = self.patches(values), self.cut.margin(values)
         if margin is not None: x = x.masked_fill(margin, math.nan)
         off, n = x - x.nanmean(-1, keepdim=True), (~x.isnan()).sum(-1, keepdim=True)
