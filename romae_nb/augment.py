@@ -405,16 +405,23 @@ class JitterSeries(Augmentation):
         return axis
 
     def before_fit(self):
-        if self._data('n_axes') is not None and self._data('irregular'): self._time(self._data('n_axes'))
+        "Refuse what the training data tells before its first batch; other loaders' batches speak for themselves."
+        n = self._data('n_axes')
+        if n is None: return
+        if self._data('irregular'): self._time(n)
+        else: self._check_grid(n - 2, f'{n - 2} grid axes')    # one counts samples, one channels
+
+    def _check_grid(self, n_axes, got):
+        if n_axes != 1: raise ValueError(f'batch: got values of {got}; JitterSeries takes (B, T, C), or values with positions')
+        if self.shift or self.stretch: raise ValueError('shift, stretch: got values without positions; takes batches with positions, a grid has its own')
 
     def before_batch(self):
         xb, marks = self.learn.xb, Parts(*self.learn.xb).value_mask
-        if _on_grid(xb) and xb[0].ndim == 3:
-            if self.shift or self.stretch: raise ValueError('shift, stretch: got values without positions; takes batches with positions, a grid has its own')
+        if _on_grid(xb):
+            self._check_grid(xb[0].ndim - 2, f'shape {tuple(xb[0].shape)}')
             rows = Ragged(xb[0].flatten(0, 1), torch.arange(len(xb[0]) + 1, device=xb[0].device) * xb[0].shape[1], xb[0].shape[1])
             x = self._values(rows).data.view_as(xb[0])
             self.learn.xb = x if marks is None else x.masked_fill(marks, 0), *xb[1:]
-        elif _on_grid(xb): raise ValueError(f'batch: got values of shape {tuple(xb[0].shape)}; JitterSeries takes (B, T, C), or values with positions')
         else:
             values, positions = _to_rows(*xb)
             axis = self._data('channel_axis')

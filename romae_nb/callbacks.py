@@ -14,7 +14,7 @@ from fastai.torch_core import get_model, rank_distrib
 from fastcore.basics import patch
 from torch import Tensor
 
-from .data import Parts, peek, seed_of
+from .data import Part, Parts, peek, seed_of
 from .losses import TokenLoss
 from .mae import MaskedAutoencoder
 from .masking import random_mask
@@ -223,11 +223,17 @@ class DropTokens(Callback):
         if not 0 < ratio < 1: raise ValueError(f'ratio: got {ratio}; takes a number between 0 and 1')
         self.ratio, self.seed, self._generator = ratio, seed, None
 
+    def before_fit(self):
+        part = getattr(self.dls.train, 'dataset', None)
+        if isinstance(part, Part) and not (part.irregular and part.layout == 'ragged'): self._refuse('Tensor')   # before any batch is made
+
+    def _refuse(self, got):
+        raise ValueError(f"batch: got values in a {got}; DropTokens takes Ragged batches of tokens with positions (dataloaders(..., layout='ragged'))")
+
     def before_batch(self):
         if not self.training: return
         values, *rest = self.learn.xb
-        if not (isinstance(values, Ragged) and all(x is None or isinstance(x, Ragged) for x in rest)):
-            raise ValueError(f"batch: got values in a {type(values).__name__}; DropTokens takes Ragged batches (dataloaders(..., layout='ragged'))")
+        if not (isinstance(values, Ragged) and all(x is None or isinstance(x, Ragged) for x in rest)): self._refuse(type(values).__name__)
         if self._generator is None or self._generator.device != values.device:
             self._generator = torch.Generator(values.device).manual_seed(seed_of(self.seed, 'drop', rank_distrib()))
         keep = on_tokens(torch.logical_not, random_mask(values, self.ratio, self._generator))

@@ -272,10 +272,14 @@ def _labels(dl):
 def _shared(self:ProbeCallback):
     "What the first process measures, in all of them."
     if not num_distrib(): return self.measure()
-    values = self.measure() if rank_distrib() == 0 else [0.] * len(self.probes)
-    values = torch.tensor(values, dtype=torch.float64, device=next(self.model.parameters()).device)
-    torch.distributed.broadcast(values, 0)
-    return values.tolist()
+    failed, values = None, [0.] * len(self.probes)
+    if rank_distrib() == 0:
+        try: values = self.measure()
+        except Exception as e: failed = e                             # told to the others first: they would wait for ever
+    sent = torch.tensor([failed is not None, *values], dtype=torch.float64, device=next(self.model.parameters()).device)
+    torch.distributed.broadcast(sent, 0)
+    if sent[0]: raise failed or RuntimeError('ProbeCallback: got an error in the first process, which names it; takes none')
+    return sent[1:].tolist()
 
 @patch
 def measure(self:ProbeCallback) -> list[float]:  # in the order of `probes`

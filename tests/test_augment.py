@@ -330,6 +330,11 @@ def test_jitter_of_observations():
     assert gains.std(1).max() < 1e-5 and gains[:, 0].std(1).min() > .01                                  # one per sample and channel
     with pytest.raises(ValueError, match='axis: got 0 for positions of 2 axes, where 0 holds channel numbers'): fitted(JitterSeries(shift=1., axis=0))
     with pytest.raises(ValueError, match='stretch: got 1; takes 0 or more, below 1'): JitterSeries(stretch=1)
+    regular = GridDataset(np.ones((8, 9, 1)), labels=[0, 1] * 4)
+    for data, cb, match in ((digits(kind='images'), JitterSeries(.1), 'batch: got values of 2 grid axes; JitterSeries takes'),
+                            (dataloaders(regular, regular, bs=4, device='cpu'), JitterSeries(shift=1.), 'shift, stretch: got values without positions')):
+        cb.learn = type('L', (), dict(dls=data))()
+        with pytest.raises(ValueError, match=match): cb.before_fit()                                     # before any batch
 
 
 # %% 8c05abf6

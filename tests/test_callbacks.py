@@ -375,3 +375,5 @@ def test_drop_tokens_refuses():
     with pytest.raises(ValueError, match='ratio: got 1.0'): DropTokens(1.)
     padded = dataloaders(IrregularDataset(*sines(12)), splits=(range(6), range(6, 12)), bs=6, device='cpu', layout='padded')
     with pytest.raises(ValueError, match='batch: got values in a Tensor; DropTokens takes Ragged'): learner(padded).fit(1, cbs=DropTokens())
+    cb = DropTokens(); cb.learn = type('L', (), dict(xb=padded.one_batch()[:2], training=True))()         # loaders that are not ours
+    with pytest.raises(ValueError, match='batch: got values in a Tensor'): cb.before_batch()

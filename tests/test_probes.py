@@ -405,9 +405,9 @@ def test_probe_learner_refuses_and_takes():
 def test_with_several_processes_the_first_measures():
     class Group:
         "Stands for a process group of two, seen from process `rank`."
-        def __init__(self, rank): self.rank, self.sent = rank, []
+        def __init__(self, rank): self.rank, self.failed, self.sent = rank, False, []
         def broadcast(self, x, src):
-            if self.rank: x.copy_(torch.tensor([.25], dtype=x.dtype))
+            if self.rank: x.copy_(torch.tensor([self.failed, .25], dtype=x.dtype))
             self.sent.append(x.clone())
 
     for rank, want in ((0, .5), (1, .25)):
@@ -419,3 +419,8 @@ def test_with_several_processes_the_first_measures():
             cb.learn = type('L', (), dict(model=small(), _metrics=L()))()
             mp.setattr(cb, 'measure', lambda: [.5] if rank == 0 else pytest.fail('measured on the second process'))
             assert cb._shared() == [want] and len(group.sent) == 1
+
+            def broken(): raise ValueError('x: got nothing')             # an error of the first process ends the others too
+            mp.setattr(cb, 'measure', broken); group.failed = True
+            with pytest.raises((ValueError, RuntimeError)[rank], match=('x: got nothing', 'an error in the first process')[rank]): cb._shared()
+            assert len(group.sent) == 2 and group.sent[-1][0] == 1
