@@ -15,7 +15,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from .decoder import Decoder
-from .encoder import EncoderConfig, compile_for_lengths, run_blocks
+from .encoder import EncoderConfig, check_rate, compile_for_lengths, renamed, run_blocks
 from .losses import TokenLoss
 from .masking import Mask, make_mask
 from .romae import RoMAE, image_tokens
@@ -80,7 +80,7 @@ class MaskedAutoencoder(nn.Module):
     ):
         super().__init__()
         self.encoder, self.encoder_pos = _make_encoder(encoder, encoder_kw, encoder_pos), encoder_pos
-        self.mask_ratio, self.mask_fn = _check_ratio(mask_ratio), _check_mask(make_mask(mask_fn), self.cut)
+        self.mask_ratio, self.mask_fn = _check_ratio(mask_ratio), _check_mask(mask_fn, self.cut)
         self.scoring = _make_loss(loss, self.cut, norm_targets, reference_mean, loss_kw or {})
         asked = dict(d_model=decoder_dim, nhead=decoder_heads, depth=decoder_depth, pos_encoding=decoder_pos, block=decoder_block)
         cfg = self.backbone.decoder() | {k: v for k, v in asked.items() if v is not None} | _decoder_kw(decoder_kw)
@@ -88,7 +88,7 @@ class MaskedAutoencoder(nn.Module):
         if decoder_block == 'vit' and cfg['pos_encoding'] == 'rope' and decoder_pos is None: cfg['pos_encoding'] = 'sincos'
         _check_decoder_kw(cfg, decoder_kw, self.encoder)
         block, drop = cfg.pop('block'), self.encoder.cfg.pos_drop_rate if isinstance(self.encoder, RoMAE) else 0.
-        if not 0 <= head_drop_rate < 1: raise ValueError(f'head_drop_rate: got {head_drop_rate}; takes 0 or more, and less than 1')
+        check_rate('head_drop_rate', head_drop_rate)
         self.pos_drop = nn.Dropout(drop)
         self.decoder = Decoder(self.encoder.embed_dim, self.scoring.out_dim(self.patch_dim), _decoder_cfg(cfg), block, self.encoder.num_prefix_tokens,
                                self.cut.channels if self.cut.per_channel else None, drop, head_drop_rate)
@@ -157,8 +157,9 @@ def _make_loss(kind, cut, norm_targets, reference_mean, kw):
     "How predictions are scored. Raises ValueError for settings that tokens of this kind cannot have."
     if wrong := set(kw) - {'channel_weights', 'huber_delta'}:
         raise TypeError(f'loss_kw: got {sorted(wrong)}; takes channel_weights and huber_delta (loss, norm_targets and reference_mean are arguments)')
-    loss, channels = TokenLoss(kind, norm_targets=norm_targets, reference_mean=reference_mean, **kw), 1 if cut.per_channel else cut.channels
-    loss.check(cut.patch_dim)
+    with renamed({'kind': 'loss'}):
+        loss, channels = TokenLoss(kind, norm_targets=norm_targets, reference_mean=reference_mean, **kw), 1 if cut.per_channel else cut.channels
+        loss.check(cut.patch_dim)
     if loss.channel_weights is not None and len(loss.channel_weights) != channels:
         raise ValueError(f'channel_weights: got {len(loss.channel_weights)} for tokens of {channels} channels; takes one per channel')
     return loss
@@ -174,16 +175,11 @@ def _decoder_kw(kw):
 
 def _decoder_cfg(cfg):
     "The decoder's settings; errors name the arguments that they come from."
-    for k in ('d_model', 'nhead', 'depth'):
-        if not isinstance(cfg[k], int): raise TypeError(f'{_OWN[k]}: got {cfg[k]!r}; takes a whole number')
-    try: return EncoderConfig(**cfg)
-    except ValueError as e:
-        name, said = str(e).split(':', 1)
-        if name == 'head_dim' and cfg['pos_encoding'] == 'rope': raise ValueError(f"decoder_heads: got {cfg['nhead']} for decoder_dim={cfg['d_model']} (head_dim:{said})") from e
-        raise ValueError(f"{_OWN.get(name, 'decoder_dim' if name == 'head_dim' else f'decoder_kw: {name}')}:{said}") from e
+    with renamed(_OWN | {'head_dim': 'decoder_dim // decoder_heads'}, prefix='decoder_kw: '): return EncoderConfig(**cfg)
 
 def _check_mask(fn, cut):
-    "Refuse a kind of mask that the model's tokens cannot have, by drawing one for four made-up tokens."
+    "`make_mask`, and refuse a kind of mask that the model's tokens cannot have, by drawing one for four made-up tokens."
+    with renamed({'mask kind': 'mask_fn'}): fn = make_mask(fn)
     if not isinstance(fn, Mask): return fn
     for part in _parts(fn):
         image = cut.size[1:] != (1, 1) and cut.n_pos_dims == 2

@@ -18,7 +18,7 @@ from timm.models import (build_model_with_cfg, generate_default_cfgs, named_appl
 from timm.models._features import feature_take_indices
 from timm.models._input import update_model_input_size
 
-from .encoder import (ENCODER_SIZES, Dense, EncoderConfig, Factorized, Packed, layout_for, make_blocks, rope_angles_of,
+from .encoder import (ENCODER_SIZES, Dense, EncoderConfig, Factorized, Packed, check_rate, layout_for, make_blocks, renamed, rope_angles_of,
                               run_blocks)
 from .tokens import ChannelEmbed, Tokens, prepend_at_origin, tokenize
 from .tubelets import Ragged, Tubelets, check_mask, on_tokens, prepend, split_first
@@ -118,6 +118,9 @@ def as_given(
     return x.to_padded(pad_mask=pad_mask)[0] if isinstance(x, Ragged) else x.masked_fill(pad_mask.unsqueeze(-1), 0)
 
 # %% ../nbs/05_romae.ipynb #5d82ca70
+_OWN_NAMES = {'d_model': 'embed_dim', 'nhead': 'num_heads', 'dim_feedforward': 'mlp_dim', 'layer_norm_eps': 'norm_eps', 'hidden_drop_rate': 'proj_drop_rate',
+              'head_dim': 'embed_dim // num_heads'}                 # timm's names for fields of EncoderConfig
+
 class RoMAE(nn.Module):
     "Rotary masked autoencoder's encoder with a head, as a timm model (arXiv 2505.20535)."
     def __init__(self,
@@ -160,7 +163,8 @@ class RoMAE(nn.Module):
         cut = Tubelets(self.tubelet_size, in_chans, n_pos_dims, channel_tokens, dynamic_img_pad)
         if to_2tuple(img_size) != (224, 224): _check_img_size(img_size, cut)     # timm's default, which nobody may have asked for
         if pos_encoding == 'learned' and max_tokens is None: max_tokens = image_tokens(img_size, cut)
-        self.cfg = EncoderConfig(
+        check_rate('drop_rate', drop_rate)
+        with renamed(_OWN_NAMES): self.cfg = EncoderConfig(
             embed_dim, num_heads, depth, mlp_dim, mlp_ratio, norm_eps, drop_path_rate, proj_drop_rate, attn_drop_rate, attn_proj_drop_rate,
             pos_drop_rate, n_pos_dims, p, base, pos_encoding, max_tokens, init_values, factor_axis=factor_axis)
         self.num_classes, self.in_chans, self.img_size = num_classes, in_chans, to_2tuple(img_size)

@@ -24,7 +24,8 @@ def axis_width(
 
 def _per_axis(name, value, n, lo, hi):
     "One number per axis, from one for all or from a sequence."
-    values = tuple(float(v) for v in value) if isinstance(value, (tuple, list)) else (float(value),) * n
+    try: values = tuple(float(v) for v in value) if isinstance(value, (tuple, list)) else (float(value),) * n
+    except (TypeError, ValueError): raise TypeError(f'{name}: got {value!r}; takes a number, or one per axis') from None
     if len(values) != n: raise ValueError(f'{name}: got {len(values)} values {values}; takes one number, or {n}, one per axis')
     if not all(lo <= v <= hi for v in values): raise ValueError(f'{name}: got {value}; takes numbers from {lo} to {hi}')
     return values
@@ -180,7 +181,7 @@ class AddedPositions(nn.Module):
     ):
         super().__init__()
         if kind not in ADDED: raise ValueError(f'kind: got {kind!r}; takes {", ".join(map(repr, ADDED))}')
-        if kind == 'learned' and not max_tokens: raise ValueError("max_tokens: got None; takes the number of tokens per sample with 'learned' positions")
+        if kind == 'learned' and not max_tokens: raise ValueError(f"max_tokens: got {max_tokens}; takes the number of tokens per sample with 'learned' positions")
         self.kind, self.dim, self.max_tokens, self.prefix = kind, dim, max_tokens, int(prefix)
         self.table = nn.Parameter(torch.empty(self.prefix + max_tokens, dim, device=device, dtype=dtype)) if kind == 'learned' else None
         self.reset_parameters()

@@ -16,13 +16,19 @@ from romae_nb.tubelets import Ragged
 # %% 46dfc23c
 def test_config_refuses():
     for kw, match in [(dict(pos_encoding='learnt'), "pos_encoding: got 'learnt'; takes 'rope'"), (dict(pos_encoding='learned'), 'max_tokens: got None'),
-                      (dict(pos_encoding='sincos', d_model=8, nhead=1, n_pos_dims=5), 'head_dim: got 8 for n_dims=5'), (dict(init_values=0.), 'init_values: got 0.0'),
+                      (dict(pos_encoding='sincos', d_model=8, nhead=1, n_pos_dims=5), 'd_model: got 8 for n_dims=5'), (dict(init_values=0.), 'init_values: got 0.0'),
                       (dict(act='sin'), "act: got 'sin'"), (dict(factor_axis=0), 'factor_axis: got 0 for n_pos_dims=1'), (dict(factor_axis=2, n_pos_dims=2), 'factor_axis: got 2 for n_pos_dims=2'),
                       (dict(nhead=0), 'nhead: got 0'),
-                      (dict(depth=0), 'depth: got 0'), (dict(dim_feedforward=0), 'dim_feedforward: got a width of 0'),
+                      (dict(depth=0), 'depth: got 0'), (dict(dim_feedforward=0), 'dim_feedforward: got 0, a width of 0'), (dict(mlp_ratio=0), 'mlp_ratio: got 0, a width of 0'), (dict(d_model=0), 'd_model: got 0; takes 1'),
                       (dict(d_model=25, nhead=1, pos_encoding='absolute'), 'd_model: got 25; takes an even'),
                       (dict(attn_drop_rate=1.), 'attn_drop_rate: got 1.0'), (dict(d_model=8, nhead=2, n_pos_dims=3), 'head_dim: got 4 for n_dims=3')]:
         with pytest.raises(ValueError, match=match): EncoderConfig(**kw)
+    for kw, match in [(dict(d_model=180.), 'd_model: got 180.0; takes a whole number'), (dict(depth=True), 'depth: got True'), (dict(max_tokens='8'), "max_tokens: got '8'; takes a whole number or None"),
+                      (dict(attn_drop_rate='.1'), "attn_drop_rate: got '.1'; takes a number"), (dict(init_values='1'), "init_values: got '1'; takes a number or None"), (dict(p='half'), "p: got 'half'; takes a number, or one per axis")]:
+        with pytest.raises(TypeError, match=match): EncoderConfig(**kw)
+    with pytest.raises(ValueError, match='^width: got 0; takes 1'), renamed({'d_model': 'width'}): EncoderConfig(d_model=0)
+    with pytest.raises(ValueError, match='^decoder_kw: nhead: got 0'), renamed({}, 'decoder_kw: '): EncoderConfig(nhead=0)
+    with pytest.raises(ValueError, match='^invalid literal'), renamed({'d_model': 'width'}): int('x')     # what names no argument stays as it is
 
 
 # %% b71d7b98

@@ -207,13 +207,13 @@ def test_mae_refuses():
                            (dict(decoder_kw=dict(pos_encoding='absolute')), ValueError, 'takes those as decoder_pos'), (dict(encoder_pos='sincos2d'), ValueError, "for a RoMAE"),
                            (dict(decoder_kw=dict(n_pos_dims=1)), ValueError, "takes those as the encoder's"), (dict(decoder_block='vit', decoder_pos='rope'), ValueError, "decoder_pos: got 'rope'"),
                            (dict(decoder_kw=dict(factor_axis=0)), ValueError, 'factor_axis: got 0 with 1 tokens in front'),
-                           (dict(loss='nll'), ValueError, "kind: got 'nll'"), (dict(loss_kw=dict(channel_weights=[1.])), ValueError, 'channel_weights: got 1 for tokens of 2 channels'),
+                           (dict(loss='nll'), ValueError, "^loss: got 'nll'"), (dict(loss_kw=dict(channel_weights=[1.])), ValueError, 'channel_weights: got 1 for tokens of 2 channels'),
                            (dict(loss_kw=dict(norm_targets=True)), TypeError, r"loss_kw: got \['norm_targets'\]"), (dict(mask_ratio='.5'), TypeError, 'mask_ratio: got a str'),
                            (dict(mask_fn=dict(kind='channel', axis=5)), ValueError, 'mask_fn: got ChannelMask'), (dict(decoder_block='vit', decoder_kw=dict(p=.3)), ValueError, r"decoder_kw: got \['p'\]"),
-                           (dict(decoder_heads=12), ValueError, 'decoder_heads: got 12 for decoder_dim=.*head_dim: got 1'), (dict(decoder_dim=24.), TypeError, 'decoder_dim: got 24.0; takes a whole'),
+                           (dict(decoder_heads=12), ValueError, 'decoder_dim // decoder_heads: got 1 for n_dims'), (dict(decoder_dim=24.), TypeError, 'decoder_dim: got 24.0; takes a whole'),
                            (dict(decoder_pos='sincos', decoder_dim=1, decoder_heads=1), ValueError, 'decoder_dim: got 1'), (dict(decoder_pos='sin'), ValueError, "decoder_pos: got 'sin'"),
                            (dict(decoder_kw=dict(attn_drop_rate=1.)), ValueError, 'decoder_kw: attn_drop_rate: got 1.0'), (dict(head_drop_rate=1.5), ValueError, 'head_drop_rate: got 1.5'),
-                           (dict(mask_fn='ramdom'), ValueError, "did you mean 'random'"),
+                           (dict(mask_fn='ramdom'), ValueError, "^mask_fn: got 'ramdom'.*did you mean 'random'"), (dict(decoder_dim=-1), ValueError, '^decoder_dim: got -1'),
                            (dict(encoder_kw=dict(global_pool='map')), ValueError, "encoder: got global_pool='map'"),
                            (dict(encoder_kw=dict(num_classes=3)), ValueError, 'encoder_kw: got num_classes=3')]:
         with pytest.raises(err, match=match): small_mae(**kw)

@@ -86,11 +86,13 @@ def test_registered():
 # %% bb054849
 def test_constructor_refuses():
     for kw, match in [(dict(tubelet_size=(1, 0, 4)), r'tubelet_size: got \(1, 0, 4\)'), (dict(global_pool='max'), "global_pool: got 'max'"),
-                      (dict(class_token=False, global_pool='token'), "global_pool: got 'token' without"), (dict(n_pos_dims=7), 'head_dim: got 12 for n_dims=7'),
+                      (dict(class_token=False, global_pool='token'), "global_pool: got 'token' without"), (dict(n_pos_dims=7), 'embed_dim // num_heads: got 12 for n_dims=7'),
                       (dict(weight_init='jax'), "weight_init: got 'jax'"), (dict(img_size=30, tubelet_size=(1, 8, 8)), r'img_size: got 30; takes multiples of \(8, 8\)'), (dict(num_classes=-1), 'num_classes: got -1'), (dict(depth=0), 'depth: got 0'),
-                      (dict(n_pos_dims=0), 'head_dim: got 12 for n_dims=0'), (dict(factor_axis=0), 'class_token: got True with factor_axis=0'),
+                      (dict(n_pos_dims=0), 'embed_dim // num_heads: got 12 for n_dims=0'), (dict(factor_axis=0), 'class_token: got True with factor_axis=0'),
                       (dict(pos_encoding='learned'), 'max_tokens: got None'), (dict(pos_encoding='learned', tubelet_size=(2, 4, 4), n_pos_dims=3), 'max_tokens: got None'), (dict(channel_tokens=True, n_pos_dims=1), 'n_pos_dims: got 1 for tokens per channel'),
-                      (dict(global_pool='map', embed_dim=25), "global_pool: got 'map' for embed_dim=25"), (dict(attn_drop_rate=2.), 'attn_drop_rate: got 2.0')]:
+                      (dict(global_pool='map', embed_dim=25), "global_pool: got 'map' for embed_dim=25"), (dict(attn_drop_rate=2.), 'attn_drop_rate: got 2.0'),
+                      (dict(drop_rate=2.), '^drop_rate: got 2.0'), (dict(proj_drop_rate=2.), '^proj_drop_rate: got 2.0'), (dict(embed_dim=0), '^embed_dim: got 0'), (dict(num_heads=0), '^num_heads: got 0'),
+                      (dict(mlp_dim=0), '^mlp_dim: got 0'), (dict(norm_eps=-1), '^norm_eps: got -1')]:
         with pytest.raises(ValueError, match=match): series_model(**kw)
 
 
