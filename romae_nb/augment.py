@@ -27,6 +27,7 @@ from torchvision.transforms.functional import to_pil_image
 
 from .data import Parts, TokenDL, epoch_batches
 from .mae import MaskedAutoencoder
+from .stepping import Restoring
 from .tubelets import Ragged, on_tokens
 
 # %% ../nbs/21_augment.ipynb #40ab751b
@@ -283,7 +284,7 @@ class Augmentation(Callback):
     def load_state_dict(self, state): self.rng.bit_generator.state = state['rng']
 
 # %% ../nbs/21_augment.ipynb #2c5e0db0
-class MixSamples(Augmentation):
+class MixSamples(Restoring, Augmentation):
     "Mixup and cutmix for grids, ragged and padded batches."
     order = 18.1
     def __init__(self,
@@ -309,17 +310,9 @@ class MixSamples(Augmentation):
 
     def before_train(self): self._loss, self.learn.loss_func = self.learn.loss_func, MixedLoss(self.learn.loss_func)
     def after_train(self): self.restore()
-    def after_cancel_fit(self): self.restore()
     def restore(self):
         "Put the loss function back."
         if self._loss is not None: self.learn.loss_func, self._loss = self._loss, None
-
-    @property
-    def learn(self): return self.__dict__.get('_learn')
-    @learn.setter
-    def learn(self, learn):
-        if learn is None and self.learn is not None: self.restore()  # taken off the Learner
-        self.__dict__['_learn'] = learn
 
     def before_batch(self):
         xb, yb = self.learn.xb, self.learn.yb

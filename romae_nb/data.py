@@ -4,25 +4,27 @@
 
 # %% auto #0
 __all__ = ['NARROW', 'RaggedToDevice', 'seed_of', 'length_buckets', 'epoch_batches', 'seeded', 'TokenDL', 'peek', 'dataloaders',
-           'ModelInputs', 'show_sample', 'batch_samples', 'LAYOUTS', 'GridDataset', 'IrregularDataset', 'Part', 'Parts',
-           'TokenDataset', 'batch_parts', 'collate', 'encode_labels', 'model_inputs', 'ItemDataset', 'StreamDataset',
-           'folder_dataset', 'make_shards', 'shard_dataset', 'timm_dataset', 'Scaling', 'fit_scaling', 'from_frame',
-           'from_ts', 'series_dataset']
+           'ModelInputs', 'show_sample', 'batch_samples', 'class_names', 'DrawnSample', 'LAYOUTS', 'GridDataset',
+           'IrregularDataset', 'Part', 'Parts', 'TokenDataset', 'batch_parts', 'collate', 'encode_labels',
+           'model_inputs', 'ItemDataset', 'StreamDataset', 'folder_dataset', 'make_shards', 'shard_dataset',
+           'timm_dataset', 'Scaling', 'fit_scaling', 'from_frame', 'from_ts', 'series_dataset']
 
 # %% ../nbs/20_data.ipynb #a595196e
 import itertools, random
 from contextlib import contextmanager
+from dataclasses import dataclass
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from fastai.callback.core import Callback
 from fastai.data.core import DataLoaders, TfmdDL
-from fastai.torch_core import apply, default_device, to_detach
+from fastai.torch_core import TensorCategory, TensorImage, TitledStr, apply, default_device, to_detach
 from fastcore.basics import chunked, patch
+from fastcore.foundation import L
 from fasttransform import Transform
 from torch import Tensor
 
-from .datasets import LAYOUTS, GridDataset, IrregularDataset, Part, Parts, TokenDataset, batch_parts, collate, encode_labels, model_inputs
+from .datasets import LAYOUTS, GridDataset, IrregularDataset, Part, Parts, TokenDataset, batch_parts, collate, dataset_of, encode_labels, model_inputs
 from .images import ItemDataset, StreamDataset, folder_dataset, make_shards, shard_dataset, timm_dataset
 from .scaling import Scaling, fit_scaling
 from .series import from_frame, from_ts, series_dataset
@@ -208,6 +210,7 @@ class TokenDL(TfmdDL):
 
     def new(self, dataset=None, cls=None, **kwargs):
         own = self.dataset
+        if isinstance(dataset, list): dataset = dataset_of(dataset, own.dataset)     # samples, as fastai's `test_dl` takes them
         if dataset is not None and not isinstance(dataset, Part): dataset = Part(dataset, layout=own.layout, scaling=own.scaling)
         res = super().new(dataset, cls, **dict(seed=self.seed, max_tokens=self.max_tokens, bs=self.max_rows) | kwargs)
         return res.shard(self.rank, self.world, self.whole)
@@ -548,6 +551,15 @@ def show_batch(self:TokenDL,
         show_sample(values, positions, _shown(ax), None if label is None else self.label_text(label), channel_axis=self.dataset.channel_axis, **kwargs)
     self._names(axs.flat[0])
 
+# %% ../nbs/20_data.ipynb #1344fb53
+def class_names(
+    dls,     # fastai DataLoaders
+    model,   # a classifier, or a model without classes
+) -> list[str]|None:  # as many as it has classes; None where loaders have none, or others
+    "What the outputs of a classifier mean."
+    names = getattr(dls, 'vocab', None)
+    return None if names is None or not len(names) or len(names) != getattr(model, 'num_classes', 0) else [str(n) for n in names]
+
 # %% ../nbs/20_data.ipynb #1a1ff57d
 @patch
 def show_results(self:TokenDL,
@@ -556,12 +568,15 @@ def show_results(self:TokenDL,
     max_n:int=9,   # samples
     mask=None,     # of reconstructions: True = hidden, per token, as the batch is laid out; for grids (B, ...), per value
     figsize=None,  # in inches; None fits
+    show:bool=True,# False: return what fastai's loggers draw themselves; labels only
     **kwargs       # for `show_sample`
 ):
     "Draw samples with what became of them, in the data's units."
     shown = self.decode(b)
     samples, kwargs = batch_samples(shown, self.n_inp, max_n), dict(channel_axis=self.dataset.channel_axis) | kwargs
-    if isinstance(out, Tensor) and out.ndim <= 2: return self._show_classes(samples, out.tolist(), figsize, **kwargs)
+    labels = isinstance(out, Tensor) and out.ndim <= 2
+    if not show: return self._for_loggers(samples, out if labels else None, **kwargs)
+    if labels: return self._show_classes(samples, out.tolist(), figsize, **kwargs)
     rows = lambda x: [r for r, *_ in batch_samples((x, *shown[1:self.n_inp]), self.n_inp, max_n)]
     p = batch_parts(b, self.n_inp)
     if self.scaling is not None: out = self.scaling.unscale_values(out, p.positions, p.pad_mask)
@@ -578,6 +593,22 @@ def _show_classes(self:TokenDL, samples, predicted, figsize, ncols=3, **kwargs):
         show_sample(values, positions, _shown(ax), f'{truth}{self.label_text(p)}', **kwargs)
         ax.title.set_color('k' if self.dataset.task == 'regression' or y in (None, p) else 'r')
     self._names(axs.flat[0])
+
+@dataclass
+class DrawnSample:
+    "A sample that draws itself where it is told to, as fastai's loggers ask of what they show."
+    values:Tensor          # as `show_sample` takes them
+    positions:Tensor|None  # likewise
+    how:dict               # further settings of `show_sample`
+    def show(self, ctx=None, **_): return show_sample(self.values, self.positions, ctx, **self.how)
+
+@patch
+def _for_loggers(self:TokenDL, samples, predicted, **kwargs):
+    "Two tensors whose types choose fastai's way of drawing, (sample, label) pairs, and predictions."
+    if predicted is None: raise ValueError('show: got False for reconstructions; takes True, loggers draw labels')
+    text = lambda y: TitledStr('' if y is None else self.label_text(y))
+    pairs = L((DrawnSample(values, positions, kwargs), text(y)) for values, positions, y in samples)
+    return TensorImage(torch.empty(0)), TensorCategory(torch.empty(0)), pairs, L((text(y),) for y in predicted[:len(samples)].tolist())
 
 @patch
 def _show_reconstructions(self:TokenDL, samples, outs, masks, figsize, **kwargs):

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MOST_CLASSES', 'LAYOUTS', 'as_numbers', 'encode_labels', 'TokenDataset', 'IrregularDataset', 'GridDataset', 'Parts',
-           'batch_parts', 'collate', 'Part', 'model_inputs']
+           'batch_parts', 'collate', 'dataset_of', 'Part', 'model_inputs']
 
 # %% ../nbs/10_datasets.ipynb #5987fdaf
 import warnings
@@ -313,6 +313,18 @@ def _stack(rows):
         raise ValueError(f'values: got samples of shapes {sorted(shapes)[:4]} in one batch; '
                          'takes one shape (an IrregularDataset may differ)')
     return torch.stack(list(rows))
+
+# %% ../nbs/10_datasets.ipynb #fc26202a
+def dataset_of(
+    samples:list,       # as `like` gives them: (values[, positions][, label]) in the data's units, or values alone; labels are left out
+    like:TokenDataset,  # which others they are like
+) -> TokenDataset:      # without labels
+    "Single samples as a dataset, for predictions. Raises ValueError for those of another form."
+    samples, n = [s if isinstance(s, tuple) else (s,) for s in samples], 1 + like.irregular
+    if wrong := {len(s) for s in samples} - {n, n + 1}:
+        raise ValueError(f"samples: got tuples of {min(wrong)}; takes {'(values, positions)' if like.irregular else 'values'} of each, as {like} gives them")
+    if not like.irregular: return GridDataset(_stack([as_numbers('values', s[0]) for s in samples]), marks=like.marks)
+    return IrregularDataset([s[0] for s in samples], [s[1] for s in samples], marks=like.marks, channels=like.channels, channel_axis=like.channel_axis)
 
 # %% ../nbs/10_datasets.ipynb #c6993321
 class Part(GetAttr):

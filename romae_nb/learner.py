@@ -31,7 +31,7 @@ from torch import Tensor, nn
 
 from .callbacks import CheckFirstBatch, MaskedLoss, MaskedPretraining
 from .checkpoint import Seeds
-from .data import ModelInputs, Parts, TokenDL, peek, seed_of
+from .data import ModelInputs, Parts, TokenDL, class_names, peek, seed_of
 from .hub import load, save, to_timm
 from .mae import MaskedAutoencoder
 from .optim import SPLITTERS, cosine_schedule, layer_rates, scaled_lr, sparing
@@ -130,6 +130,7 @@ class TokenLearner(Learner):
     def _with_events(self, f, event_type, *args):
         if event_type != 'fit': return super()._with_events(f, event_type, *args)
         refuse_conflicts(self.cbs)
+        _check_tensorboard(self)
         kept, depth = (self.logger, self.loss_func), autocast_depth()
         try: super()._with_events(f, event_type, *args)
         except BaseException:
@@ -139,12 +140,31 @@ class TokenLearner(Learner):
             leave_autocast(self.cbs, depth)
             raise
 
+    def predict(self, item, rm_type_tfms=None, with_input=False):
+        "Label, its number and the probabilities of one sample, given as a dataset has it: (values[, positions]) in the data's units. As fastai's `predict`."
+        if not isinstance(self.dls.valid, TokenDL): return super().predict(item, rm_type_tfms, with_input)
+        dl = self.dls.test_dl([item])
+        with self.no_bar(): probs, _, decoded = self.get_preds(dl=dl, with_decoded=True)
+        out = self.dls.valid.label_text(decoded[0].tolist()), decoded[0], probs[0]
+        return (item, *out) if with_input else out
+
     def export(self, fname='export.pkl', **kwargs):
         "fastai's pickle, for loaders that can be emptied. Raises TypeError for others."
         if not all(hasattr(dl.dataset, 'new_empty') for dl in self.dls.loaders):
             raise TypeError(f'dls: got {type(self.dls.train.dataset).__name__}, which no pickle leaves out; takes save_model(folder) instead of export, '
                             'for finetune_learner, romae_nb.hub.load and timm')
         super().export(fname, **kwargs)
+
+# %% ../nbs/23_learner.ipynb #94632031
+def _check_tensorboard(learn):
+    "Refuse what fastai's TensorBoardCallback cannot do with these models, before the fit instead of in its midst."
+    for cb in learn.cbs:
+        if type(cb).__name__ != 'TensorBoardCallback': continue
+        masked = isinstance(get_model(learn.model), MaskedAutoencoder)
+        if cb.trace_model and (masked or learn.dls.n_inp > 1):
+            raise ValueError('cbs: got TensorBoardCallback(trace_model=True); takes trace_model=False, it traces models of one tensor, and this one has more inputs')
+        if cb.log_preds and masked:
+            raise ValueError('cbs: got TensorBoardCallback(log_preds=True) in pre-training; takes log_preds=False, and ReconstructionPictures for pictures')
 
 # %% ../nbs/23_learner.ipynb #daf1c596
 @patch
@@ -199,10 +219,11 @@ def save_model(self:TokenLearner,
     folder:str|Path,  # made if it is not there
     notes:str='',     # for the model card: data, training, results; Markdown
 ) -> Path:            # the folder, for `romae_nb.hub.load`, these Learners, and of a classifier also for timm ('local-dir:...')
-    "Write the model, and the scaling of its data where there is one."
+    "Write the model, the names of its classes, and the scaling of its data where there is one."
     scaling = getattr(self.dls.train, 'scaling', None)
     if scaling is not None: scaling.save(folder)
-    return save(get_model(self.model), folder, notes)
+    model = get_model(self.model)
+    return save(model, folder, notes, class_names(self.dls, model))
 
 def _check_scaling(model, dls):
     "Warn where a folder's model saw data of another scaling."
@@ -231,6 +252,9 @@ class PretrainLearner(TokenLearner):
         out = model.reconstruct(values, pred, mask, pad_mask, value_mask)
         if positions is not None: return out, mask
         return model.to_values(out, values), model.to_values(mask.unsqueeze(-1).expand_as(out), values)
+
+    def predict(self, item, rm_type_tfms=None, with_input=False):
+        raise TypeError('predict: got a MaskedAutoencoder, which predicts hidden tokens and no label; takes reconstruct(dls.test_dl([item]).one_batch())')
 
     def show_results(self, ds_idx=1, dl=None, max_n=3, seed=0, **kwargs):
         dl = self.dls[ds_idx] if dl is None else dl

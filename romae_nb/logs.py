@@ -19,11 +19,10 @@ import torch
 from fastai.torch_core import get_model, rank_distrib
 from fastcore.basics import patch
 from fastprogress.fastprogress import format_time
-from timm.models.vision_transformer import VisionTransformer
 
-from .hub import ProbeHead, save
-from .mae import MaskedAutoencoder
-from .romae import RoMAE
+from .data import class_names
+from .encoder import renamed
+from .hub import check_savable, save
 from .stepping import Restoring
 
 # %% ../nbs/22_logs.ipynb #8dfa3e61
@@ -85,10 +84,7 @@ class KeepCheckpoints(EpochEnd):
         if hasattr(self.learn, 'lr_finder') or hasattr(self.learn, 'gather_preds'): return
         names, model = list(self.recorder.metric_names[1:]), get_model(self.learn.model)
         if self.monitor not in names: raise ValueError(f'monitor: got {self.monitor!r}; takes one of {", ".join(names)}')
-        probe = isinstance(getattr(model, 'head', None), ProbeHead)
-        if probe or not isinstance(model, (MaskedAutoencoder, RoMAE, VisionTransformer)):
-            raise ValueError(f'learn.model: got a {"probe" if probe else type(model).__name__}; takes what romae_nb.hub.save can write, '
-                             'a MaskedAutoencoder, a RoMAE or a VisionTransformer')
+        with renamed({'model': 'learn.model'}): check_savable(model)
 
     def before_train(self):
         super().before_train()
@@ -115,7 +111,8 @@ def on_epoch(self:KeepCheckpoints):
     folder = self._at(self.folder)
     ema = getattr(self.learn, 'ema', None)
     if new in self.kept:
-        with nullcontext() if ema is None else ema.applied(): save(get_model(self.learn.model), folder/new['folder'])
+        model = get_model(self.learn.model)
+        with nullcontext() if ema is None else ema.applied(): save(model, folder/new['folder'], label_names=class_names(self.learn.dls, model))
     _replace_json(folder/'checkpoints.json', self.kept)
     for k in before:
         if k not in self.kept: shutil.rmtree(folder/k['folder'])
@@ -200,6 +197,8 @@ class WandbLog(EpochEnd):
         import wandb
         if self._run is not None: self._run.log(dict(batch=self._batches, reconstructions=wandb.Image(str(path))))
 
+    def state_dict(self): return dict(batches=self._batches)         # a run that goes on goes on counting
+    def load_state_dict(self, state): self._batches = state['batches']
     def restore(self):
         run, self._run = self._run, None
         if run is not None and self._mine: run.finish()

@@ -12,7 +12,6 @@ import math
 from functools import partial
 import numpy as np
 import torch
-from fastai.callback.core import Callback
 from fastai.data.load import DataLoader
 from fastai.learner import Learner, Metric
 from fastai.losses import CrossEntropyLossFlat
@@ -34,6 +33,7 @@ from .hub import ProbeHead, put_probe_head
 from .mae import MaskedAutoencoder
 from .optim import cosine_schedule, scaled_lr
 from .romae import RoMAE, pool_tokens
+from .stepping import Restoring
 from .tubelets import Ragged
 
 # %% ../nbs/21_probes.ipynb #e2bda274
@@ -190,9 +190,9 @@ class ProbeValue(Metric):
     def name(self): return self.column
 
 # %% ../nbs/21_probes.ipynb #a228a012
-class ProbeCallback(Callback):
+class ProbeCallback(Restoring):
     "Every few epochs, how good the encoder's features are: columns `linear`, `knn`, `rank`, `spread` of the recorder."
-    order = 30
+    order, several = 30, True
     names = ('linear', 'knn', 'rank', 'spread')
     def __init__(self,
         train,                # loader of labelled samples to fit probes to; None where only rank and spread are wanted
@@ -222,14 +222,6 @@ class ProbeCallback(Callback):
         self.learn.metrics = self.learn.metrics + self._columns
 
     def before_train(self): self._fitting = True
-    def after_fit(self): self.restore()
-
-    @property
-    def learn(self): return self.__dict__.get('_learn')
-    @learn.setter
-    def learn(self, learn):
-        if learn is None and self.learn is not None: self.restore()  # taken off the Learner
-        self.__dict__['_learn'] = learn
 
 # %% ../nbs/21_probes.ipynb #c6792642
 @patch

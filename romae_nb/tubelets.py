@@ -152,7 +152,9 @@ class Ragged:
     max_len:int     # length of the longest row, or more; known on the host so that no kernel must be waited for
 
     def __len__(self): return len(self.offsets) - 1
-    def __getitem__(self, i): return self.data[int(self.offsets[range(len(self))[i]]):int(self.offsets[range(len(self))[i] + 1])]
+    def __getitem__(self, i):                                        # a row; or, of a slice, a batch of rows
+        if isinstance(i, slice): return Ragged.from_rows(self.rows()[i])
+        return self.data[int(self.offsets[range(len(self))[i]]):int(self.offsets[range(len(self))[i] + 1])]
     def __repr__(self): return f'Ragged({len(self)} rows, data {tuple(self.data.shape)} {self.dtype}, max_len={self.max_len})'
     @property
     def shape(self): return self.data.shape

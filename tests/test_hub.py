@@ -159,6 +159,17 @@ def test_what_timm_names_comes_back(tmp_path, kw):
     assert back(x, mask=mask).equal(mae(x, mask=mask)) and repr(back.encoder) == repr(mae.encoder)
     assert to_timm(mae, 3)(x).shape == (2, 3)
 
+def test_class_names_stay_with_the_weights(tmp_path):
+    vit = timm.create_model('vit_tiny_patch16_224', img_size=32, depth=1, num_classes=2)
+    for model in (timm.create_model('romae_tiny', **SERIES, num_classes=2), vit):
+        save(model, tmp_path, label_names=['cat', 7])
+        back = load(tmp_path)
+        assert back.pretrained_cfg['label_names'] == ['cat', '7']
+        save(back, tmp_path/'again')
+        assert load(tmp_path/'again').pretrained_cfg['label_names'] == ['cat', '7']
+        with pytest.raises(ValueError, match='label_names: got 3 for a model of 2 classes'): save(model, tmp_path, label_names='abc')
+    with pytest.raises(ValueError, match='label_names: got 1 for a model of 0 classes'): save(a_mae(), tmp_path, label_names=['x'])
+
 def test_what_it_does_not_is_refused(tmp_path):
     mae = MaskedAutoencoder(timm.create_model('vit_tiny_patch16_224', img_size=32, depth=1, num_classes=0, norm_layer=torch.nn.LayerNorm), decoder_depth=1)
     with pytest.raises(ValueError, match='that its keywords do not describe.*eps=1e-05'): save(mae, tmp_path)

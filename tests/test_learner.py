@@ -16,6 +16,7 @@ from itertools import combinations
 from fastai.callback.core import Callback
 from fastai.callback.fp16 import MixedPrecision
 from fastai.callback.mixup import CutMix, MixUp
+import fastai.callback.hook
 from fastai.callback.progress import CSVLogger, ProgressCallback
 from fastai.callback.schedule import lr_find
 from fastai.callback.tracker import EarlyStoppingCallback, ReduceLROnPlateau, SaveModelCallback, TerminateOnNaNCallback
@@ -362,11 +363,13 @@ def test_finetune_refuses():
 
 
 # %% 3b1481d0
-def test_vits_of_timm():
-    def digit_loaders(n=60, valid=20, **kw):
-        d = load_digits()
-        return dataloaders(GridDataset(d.images[:n, None] / 16, d.target[:n]), splits=(range(n - valid), range(n - valid, n)), **dict(bs=20, device='cpu', path=tempfile.mkdtemp()) | kw)
+def digit_loaders(n=60, valid=20, **kw):
+    d = load_digits()
+    return dataloaders(GridDataset(d.images[:n, None] / 16, d.target[:n]), splits=(range(n - valid), range(n - valid, n)), **dict(bs=20, device='cpu', path=tempfile.mkdtemp()) | kw)
 
+
+# %% 9a1a6470
+def test_vits_of_timm():
     data, kw = digit_loaders(), dict(decoder_dim=16, decoder_heads=2, decoder_depth=1, verbose=False)
     learn = quiet(pretrain_learner(data, 'vit_tiny_patch16_224', encoder_kw=dict(TINY, class_token=False), loss_kw=dict(channel_weights=(2.,)), **kw))
     assert str(learn.geometry) == '1 channel, 2 position axes, tubelet (1, 1, 1), 8 x 8 pixels' and not learn.model.has_cls
@@ -394,6 +397,25 @@ def test_thirteen_bands_one_token_each():
     out, hidden = learn.reconstruct(bands.one_batch()[:1])
     assert learn.geometry.n_pos_dims == 3 and out.shape == hidden.shape == (4, 13, 8, 8) and hidden.float().mean() == .75
     quiet(finetune_learner(bands, learn.model, verbose=False)).fit(1, 1e-3)
+
+
+# %% 0ea098bc
+def test_predicts_single_samples():
+    for data in [digit_loaders(40, 10, scaling='fit'), *(loaders(layout=layout, scaling='fit', path=tempfile.mkdtemp()) for layout in ('ragged', 'padded'))]:
+        clf = quiet(finetune_learner(data, 'romae_tiny_shallow', verbose=False, **TINY)); clf.fit(1, 1e-3)
+        part, (probs, y, decoded) = data.valid.dataset, clf.get_preds(with_decoded=True)[:3]
+        for i in range(3):
+            label, number, p = clf.predict(part[i])
+            torch.testing.assert_close(p, probs[i], atol=1e-5, rtol=1e-5)
+            assert number == decoded[i] and label == str(data.vocab[int(number)])
+            assert clf.predict(part[i][:-1], with_input=True)[1] == label  # without its label
+        again, _ = clf.get_preds(dl=data.test_dl([part[i] for i in range(3)]))
+        torch.testing.assert_close(again, probs[:3], atol=1e-5, rtol=1e-5)
+        assert 'RoMAE' in str(clf.summary())                             # of fastai.callback.hook
+        folder = clf.save_model(tempfile.mkdtemp())
+        assert timm.create_model(f'local-dir:{folder}').pretrained_cfg['label_names'] == [str(n) for n in data.vocab]
+    with pytest.raises(ValueError, match=r'samples: got tuples of 1; takes \(values, positions\) of each'): clf.predict(part[0][0])
+    with pytest.raises(TypeError, match='predict: got a MaskedAutoencoder'): pretrainer().predict(part[0])
 
 
 # %% db4939dd
@@ -656,6 +678,32 @@ def test_pictures_reach_weights_and_biases():
             for name in EVERY.keys() - ALONE['masked']:
                 learn.fit(1, 1e-4, cbs=[WandbLog(every=1), make(name, learn)]); learn.scaler = None
                 assert snapshot(learn) == before and run.summary['valid_loss'] == pytest.approx(learn.recorder.values[-1][1]), name
+
+
+# %% 3101e7f7
+def test_tensorboard():
+    pytest.importorskip('tensorboard')
+    from fastai.callback.tensorboard import TensorBoardCallback
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    def logged(learn, **kw):
+        learn.fit(2, 1e-3, cbs=TensorBoardCallback(folder := tempfile.mkdtemp(), **kw))
+        seen = EventAccumulator(folder).Reload()
+        assert [e.value for e in seen.Scalars('valid_loss')] == pytest.approx([v[1] for v in learn.recorder.values], rel=1e-5)
+        assert len({e.step for e in seen.Scalars('train_loss')}) == 2 * len(learn.dls.train) and plt.get_fignums() == []
+        return seen.Tags()
+    images = quiet(finetune_learner(digit_loaders(40, 10), 'romae_tiny_shallow', verbose=False, **TINY))
+    with warnings.catch_warnings(action='ignore'): tags = logged(images)      # a trace holds for one shape, says torch
+    assert tags['images'] == ['Sample results'] and tags['graph']
+    for layout in ('ragged', 'padded'):
+        series = quiet(finetune_learner(loaders(layout=layout, path=tempfile.mkdtemp()), 'romae_tiny_shallow', verbose=False, **TINY))
+        tags = logged(series, trace_model=False)
+        assert tags['images'] == ['Sample results'] and not tags['graph']
+        masked = pretrainer(loaders(layout=layout, path=tempfile.mkdtemp()))
+        assert not logged(masked, trace_model=False, log_preds=False)['images']
+        for learn, kw, match in [(series, {}, 'cbs: got TensorBoardCallback.trace_model=True.; takes trace_model=False'), (masked, dict(trace_model=False), 'log_preds=True. in pre-training; takes log_preds=False')]:
+            with pytest.raises(ValueError, match=match): logged(learn, **kw)
+    with pytest.raises(ValueError, match='trace_model=True'): logged(pretrainer(digit_loaders(40, 10)), log_preds=False)
 
 
 # %% b5a05d45

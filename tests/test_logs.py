@@ -97,7 +97,7 @@ def test_keeping_refuses_and_goes_on():
     with pytest.raises(ValueError, match='best, last: got 0 and 0'): KeepCheckpoints(best=0, last=0)
     with pytest.raises(ValueError, match="monitor: got 'f1'; takes one of train_loss, valid_loss, accuracy, time"): learner(KeepCheckpoints(monitor='f1')).fit(1)
     learn = learner(KeepCheckpoints()); learn.model = torch.nn.Sequential(learn.model)
-    with pytest.raises(ValueError, match='learn.model: got a Sequential; takes what romae_nb.hub.save'): learn.fit(1)
+    with pytest.raises(TypeError, match='learn.model: got a Sequential; takes a MaskedAutoencoder, a RoMAE'): learn.fit(1)
     a, b = KeepCheckpoints(), KeepCheckpoints()
     learner(a).fit(1); b.load_state_dict(a.state_dict())
     assert b.kept == a.kept and not b.kept[0] is a.kept[0]
@@ -146,6 +146,8 @@ def test_weights_and_biases_offline():
         assert [s['valid_loss'] for s in cb.sent if 'epoch' in s] == pytest.approx([v[1] for v in learn.recorder.values])
         assert list(Path(cb.kw['dir']).rglob('*.wandb'))
         learn.validate(); assert wandb.run is None
+        on = Kept(every=2, project='test', dir=tempfile.mkdtemp()); on.load_state_dict(cb.state_dict()); learner(on).fit(1)
+        assert [s['batch'] for s in on.sent] == [10, 12, 12]
 
 
 # %% 509010de

@@ -106,6 +106,10 @@ def test_padding_in_the_middle():
 
 # %% 638fb9a6
 def test_ragged_errors():
+    with pytest.raises(ValueError, match='rows: got shapes'): r = Ragged.from_rows([torch.ones(n, 1) for n in (2, 0, 3)])[3:]
+    r = Ragged.from_rows([torch.full((n, 1), float(n)) for n in (2, 0, 3)])
+    for s in (slice(1), slice(1, None), slice(None, None, -2)):
+        assert [x.tolist() for x in r[s].rows()] == [x.tolist() for x in r.rows()[s]] and r[s].max_len == max(map(len, r.rows()[s]))
     with pytest.raises(ValueError, match='rows: got shapes'): Ragged.from_rows([torch.zeros(2, 3), torch.zeros(2, 4)])
     with pytest.raises(ValueError, match='pad_mask: got type torch.int64'): Ragged.from_padded(torch.zeros(2, 3), torch.zeros(2, 3, dtype=int))
     with pytest.raises(ValueError, match=r'pad_mask: got shape \(2, 4\); takes \(2, 3\)'): Ragged.from_padded(torch.zeros(2, 3), torch.zeros(2, 4, dtype=bool))
