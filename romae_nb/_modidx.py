@@ -1184,6 +1184,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                    'romae_nb.stepping.HalfPrecision': ('stepping.html#halfprecision', 'romae_nb/stepping.py'),
                                    'romae_nb.stepping.HalfPrecision.__init__': ( 'stepping.html#halfprecision.__init__',
                                                                                  'romae_nb/stepping.py'),
+                                   'romae_nb.stepping.HalfPrecision._around': ( 'stepping.html#halfprecision._around',
+                                                                                'romae_nb/stepping.py'),
                                    'romae_nb.stepping.HalfPrecision._enter': ('stepping.html#halfprecision._enter', 'romae_nb/stepping.py'),
                                    'romae_nb.stepping.HalfPrecision._leave': ('stepping.html#halfprecision._leave', 'romae_nb/stepping.py'),
                                    'romae_nb.stepping.HalfPrecision.after_loss': ( 'stepping.html#halfprecision.after_loss',

@@ -30,7 +30,7 @@ from romae_nb.augment import EraseBox, JitterSeries, MixSamples
 from romae_nb.callbacks import CheckFirstBatch, DropTokens, MaskedPretraining
 from romae_nb.checkpoint import ExactCheckpoints, SeededForward, SeededSteps, Seeds
 from romae_nb.data import GridDataset, IrregularDataset, Parts, Scaling, dataloaders
-from romae_nb.hub import save, save_encoder
+from romae_nb.hub import load, save, save_encoder
 from romae_nb.logs import KeepCheckpoints, LogFile, ReconstructionPictures, WandbLog
 from romae_nb.mae import MaskedAutoencoder
 from romae_nb.probes import ProbeCallback, embeddings
@@ -571,6 +571,26 @@ def test_callbacks_go_together_or_are_refused(kind):
         learn.scaler = None
         assert snapshot(learn) == before, (a, b)
     assert ran > 200
+
+
+# %% b852f8dd
+@pytest.mark.parametrize('kind', ['masked', 'series'])
+@pytest.mark.parametrize('half', [False, True])
+def test_compiled_models_train(kind, half):
+    def trained(compiled):
+        torch.manual_seed(0)
+        learn = short(kind)
+        if compiled: learn.model.compile(backend='aot_eager')
+        before, call = snapshot(learn), learn.model._compiled_call_impl
+        more = [EMA(.9), HalfPrecision(), ActivationCheckpointing(), KeepCheckpoints(), Accumulate(2)] if half else []
+        learn.fit(2, 1e-3, cbs=more)
+        learn.scaler = None
+        assert snapshot(learn) == before and learn.model._compiled_call_impl is call
+        return learn
+    a, b = trained(False), trained(True)
+    assert list(a.recorder.values[-1]) == pytest.approx(list(b.recorder.values[-1]), rel=1e-3 if half else 1e-5)
+    assert list(state(a.model)) == list(state(b.model)) and all(x.allclose(y, atol=1e-3 if half else 1e-5) for x, y in zip(state(a.model).values(), state(b.model).values()))
+    load(b.save_model(tempfile.mkdtemp()))
 
 
 # %% be3cb47c
