@@ -370,6 +370,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                'romae_nb.data.TokenDL.show_results': ('data.html#tokendl.show_results', 'romae_nb/data.py'),
                                'romae_nb.data.TokenDL.state_dict': ('data.html#tokendl.state_dict', 'romae_nb/data.py'),
                                'romae_nb.data.TokenDL.to_detach': ('data.html#tokendl.to_detach', 'romae_nb/data.py'),
+                               'romae_nb.data.TokenDL.vocab': ('data.html#tokendl.vocab', 'romae_nb/data.py'),
                                'romae_nb.data._axes': ('data.html#_axes', 'romae_nb/data.py'),
                                'romae_nb.data._budget_batches': ('data.html#_budget_batches', 'romae_nb/data.py'),
                                'romae_nb.data._by_channel': ('data.html#_by_channel', 'romae_nb/data.py'),

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from fastai.callback.core import Callback
 from fastai.data.core import DataLoaders, TfmdDL
+from fastai.data.transforms import CategoryMap
 from fastai.torch_core import TensorCategory, TensorImage, TitledStr, apply, default_device, to_detach
 from fastcore.basics import chunked, patch
 from fastcore.foundation import L
@@ -220,6 +221,10 @@ class TokenDL(TfmdDL):
     def _one_pass(self): self._n_inp, self._types = self.dataset.n_inp, {}
     @property
     def scaling(self): return self.dataset.scaling
+    @property
+    def vocab(self):                                                 # fastai takes a plain list for one vocabulary per label, and its last name for the vocabulary
+        names = self.dataset.vocab
+        return CategoryMap(names, sort=False) if names else names
 
 # %% ../nbs/20_data.ipynb #353bb184
 def _check_budget(part, max_tokens):

@@ -23,9 +23,11 @@ from fastai.callback.tracker import EarlyStoppingCallback, ReduceLROnPlateau, Sa
 from fastai.callback.training import GradientAccumulation, GradientClip
 from fastai.data.core import DataLoaders
 from fastai.data.load import DataLoader
+from fastai.interpret import ClassificationInterpretation
 from fastai.learner import Learner
 from fastai.optimizer import Adam, OptimWrapper, SGD
 from sklearn.datasets import load_digits
+from sklearn.metrics import confusion_matrix
 from romae_nb.augment import EraseBox, JitterSeries, MixSamples
 from romae_nb.callbacks import CheckFirstBatch, DropTokens, MaskedPretraining
 from romae_nb.checkpoint import ExactCheckpoints, SeededForward, SeededSteps, Seeds
@@ -363,9 +365,9 @@ def test_finetune_refuses():
 
 
 # %% 3b1481d0
-def digit_loaders(n=60, valid=20, **kw):
+def digit_loaders(n=60, valid=20, vocab=None, **kw):
     d = load_digits()
-    return dataloaders(GridDataset(d.images[:n, None] / 16, d.target[:n]), splits=(range(n - valid), range(n - valid, n)), **dict(bs=20, device='cpu', path=tempfile.mkdtemp()) | kw)
+    return dataloaders(GridDataset(d.images[:n, None] / 16, d.target[:n], vocab), splits=(range(n - valid), range(n - valid, n)), **dict(bs=20, device='cpu', path=tempfile.mkdtemp()) | kw)
 
 
 # %% 9a1a6470
@@ -414,6 +416,27 @@ def test_predicts_single_samples():
         assert 'RoMAE' in str(clf.summary())                             # of fastai.callback.hook
         folder = clf.save_model(tempfile.mkdtemp())
         assert timm.create_model(f'local-dir:{folder}').pretrained_cfg['label_names'] == [str(n) for n in data.vocab]
+
+
+# %% 2ffbce8a
+def test_fastais_interpretation():
+    for names in (None, list('klmnopqrst')):
+        clf = quiet(finetune_learner(digit_loaders(200, 60, vocab=names), 'romae_tiny_shallow', verbose=False, **TINY)); clf.fit(3, 3e-3)
+        told, (_, y, decoded) = ClassificationInterpretation.from_learner(clf), clf.get_preds(with_decoded=True)[:3]
+        assert told.confusion_matrix().tolist() == confusion_matrix(y, decoded, labels=range(10)).tolist()
+        assert {str(v) for row in told.most_confused() for v in row[:2]} <= set(map(str, names or range(10)))
+        told.plot_confusion_matrix(); assert [t.get_text() for t in plt.gca().get_xticklabels()] == [str(n) for n in names or range(10)]
+        plt.close('all')
+        with redirect_stdout(io.StringIO()) as out, warnings.catch_warnings(action='ignore'): told.print_classification_report()
+        assert all(str(n) in out.getvalue() for n in names or range(10))
+        assert told.top_losses(3)[0].tolist() == sorted(told.losses.tolist(), reverse=True)[:3]
+        assert clf.dls.vocab == (names or list(range(10))) == clf.dls.valid.vocab
+
+
+# %% d22ab933
+def test_samples_of_another_form_are_refused():
+    part = loaders().valid.dataset
+    clf = quiet(finetune_learner(loaders(), 'romae_tiny_shallow', verbose=False, **TINY))
     with pytest.raises(ValueError, match=r'samples: got tuples of 1; takes \(values, positions\) of each'): clf.predict(part[0][0])
     with pytest.raises(TypeError, match='predict: got a MaskedAutoencoder'): pretrainer().predict(part[0])
 
