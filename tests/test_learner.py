@@ -746,6 +746,10 @@ def test_tensorboard():
         assert not logged(masked, trace_model=False, log_preds=False)['images']
         for learn, kw, match in [(series, {}, 'cbs: got TensorBoardCallback.trace_model=True.; takes trace_model=False'), (masked, dict(trace_model=False), 'log_preds=True. in pre-training; takes log_preds=False')]:
             with pytest.raises(ValueError, match=match): logged(learn, **kw)
+    learn = short('series'); before = snapshot(learn)
+    for name in EVERY.keys() - ALONE['series'] - {'CheckFirstBatch'}:
+        learn.fit(1, 1e-4, cbs=[TensorBoardCallback(tempfile.mkdtemp(), trace_model=False), make(name, learn)]); learn.scaler = None
+        assert snapshot(learn) == before, name
     with pytest.raises(ValueError, match='trace_model=True'): logged(pretrainer(digit_loaders(40, 10)), log_preds=False)
 
 
