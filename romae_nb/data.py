@@ -599,6 +599,7 @@ def _show_classes(self:TokenDL, samples, predicted, figsize, ncols=3, **kwargs):
         ax.title.set_color('k' if self.dataset.task == 'regression' or y in (None, p) else 'r')
     self._names(axs.flat[0])
 
+# %% ../nbs/20_data.ipynb #821e5068
 @dataclass
 class DrawnSample:
     "A sample that draws itself where it is told to, as fastai's loggers ask of what they show."
@@ -615,6 +616,7 @@ def _for_loggers(self:TokenDL, samples, predicted, **kwargs):
     pairs = L((DrawnSample(values, positions, kwargs), text(y)) for values, positions, y in samples)
     return TensorImage(torch.empty(0)), TensorCategory(torch.empty(0)), pairs, L((text(y),) for y in predicted[:len(samples)].tolist())
 
+# %% ../nbs/20_data.ipynb #baf81a11
 @patch
 def _show_reconstructions(self:TokenDL, samples, outs, masks, figsize, **kwargs):
     "A line per sample: all of it, what was visible, what came back."

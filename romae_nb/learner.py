@@ -143,7 +143,7 @@ class TokenLearner(Learner):
     def predict(self, item, rm_type_tfms=None, with_input=False):
         "Label, its number and the probabilities of one sample, given as a dataset has it: (values[, positions]) in the data's units. As fastai's `predict`."
         if not isinstance(self.dls.valid, TokenDL): return super().predict(item, rm_type_tfms, with_input)
-        dl = self.dls.test_dl([item])
+        dl = self.dls.test_dl([item], bs=1, max_tokens=None, num_workers=0)
         with self.no_bar(): probs, _, decoded = self.get_preds(dl=dl, with_decoded=True)
         out = self.dls.valid.label_text(decoded[0].tolist()), decoded[0], probs[0]
         return (item, *out) if with_input else out

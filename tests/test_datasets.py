@@ -196,6 +196,17 @@ def test_collate_checks():
         with pytest.raises(ValueError, match=f'n_inp: got {n_inp} for 3 entries'): batch_parts(samples[0], n_inp)
 
 
+# %% eff80b69
+def test_samples_become_a_dataset():
+    gaps = IrregularDataset([np.ones((4, 2)), np.array([[np.nan, 1], [1, 1]])], [np.arange(4), np.arange(2)], ['a', 'b'], channels=['x', 'y'])
+    one = dataset_of([gaps[0]], gaps)                                    # itself without gaps, and marked all the same
+    assert one.marks and one.channels == ['x', 'y'] and len(one[0]) == 2 and one[0][0].equal(gaps[0][0])
+    images = GridDataset(np.zeros((2, 1, 4, 4), np.uint8), [0, 1])
+    assert dataset_of([images[0], np.full((1, 4, 4), 255, np.uint8) / 255], images)[1][0].max() == 1
+    for bad, like, match in [([(np.ones((3, 2)),)], gaps, r'samples: got tuples of 1; takes \(values, positions\)'), ([(1, 2, 3, 4)], gaps, 'samples: got tuples of 4'), ([(1, 2, 3)], images, 'samples: got tuples of 3; takes values')]:
+        with pytest.raises(ValueError, match=match): dataset_of(bad, like)
+
+
 # %% 9eafbc7c
 @given(seed=st.integers(0, 10**6))
 @settings(max_examples=20, deadline=None)

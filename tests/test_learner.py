@@ -411,6 +411,9 @@ def test_predicts_single_samples():
             torch.testing.assert_close(p, probs[i], atol=1e-5, rtol=1e-5)
             assert number == decoded[i] and label == str(data.vocab[int(number)])
             assert clf.predict(part[i][:-1], with_input=True)[1] == label  # without its label
+        clf.dls.valid.max_tokens = 1                                     # a budget for batches is none for a sample
+        if data.valid.dataset.irregular: assert clf.predict(part[0])[1] == decoded[0]
+        clf.dls.valid.max_tokens = None
         again, _ = clf.get_preds(dl=data.test_dl([part[i] for i in range(3)]))
         torch.testing.assert_close(again, probs[:3], atol=1e-5, rtol=1e-5)
         assert 'RoMAE' in str(clf.summary())                             # of fastai.callback.hook
