@@ -42,7 +42,7 @@ test: $(STAMP) ## the tests
 
 study: $(STAMP) ## JapaneseVowels with steps lost: ours, from scratch, REFERENCE=its checkout, settings chosen on validation parts (hours)
 	$(BIN)/python recipes/japanese_vowels.py --seeds $(SEEDS) --processes 2 --arms ours scratch $(if $(REFERENCE),reference reference-carried --reference '$(abspath $(REFERENCE))')
-	$(BIN)/python recipes/japanese_vowels.py --seeds $(SEEDS) --processes 2 --choose
+	$(BIN)/python recipes/japanese_vowels.py --seeds $(SEEDS) --processes 2 --choose $(if $(REFERENCE),--reference '$(abspath $(REFERENCE))')
 	mkdir -p $(STUDY)
 	cp reports/japanese_vowels/results.json reports/japanese_vowels/choices.json $(STUDY)
 	cp reports/japanese_vowels/chosen/results.json $(STUDY)/chosen.json

@@ -330,7 +330,7 @@ def main():
     parser.add_argument('--valid', type=float, default=0., help='share of the training part to report on instead of the test part')
     parser.add_argument('--set', nargs='*', default=[], metavar='NAME=VALUE', help='other settings: ' + ', '.join(f.name for f in fields(Plan)))
     parser.add_argument('--processes', type=int, default=1, help='runs side by side, one thread each')
-    parser.add_argument('--choose', action='store_true', help=f'try {len(CHOICES)} settings of ours on validation parts, and the best on the test part')
+    parser.add_argument('--choose', action='store_true', help=f'try {len(CHOICES)} settings of ours on validation parts, and the best on the test part; with --reference the reference too, where they are about the data')
     parser.add_argument('--table', action='store_true', help='run nothing, show what is there')
     args = parser.parse_args()
     plan = settings(args.set, args.valid)
@@ -376,8 +376,8 @@ def choose(plan, args):
     said = dict(valid=CHOICE_VALID, seeds=CHOICE_SEEDS, choices=found, chosen=best['name'])
     whole(args.out/'choices.json', lambda f: f.write_text(json.dumps(said, indent=1) + '\n', encoding='utf-8'))
     for c in found: print(f'{c["name"]:20}{100 * c["accuracy"]:8.2f}%{c["cross_entropy"]:9.4f}{"  <- chosen" if c is best else ""}')
-    own = replace(plan, **best['changes'])
-    run_arms(['ours'], args.seeds, own, args.out/'chosen', args)
+    own, fair = replace(plan, **best['changes']), args.reference and set(best['changes']) <= {'standardise'}     # the reference can take changes of the data too
+    run_arms(['ours', 'reference-carried'] if fair else ['ours'], args.seeds, own, args.out/'chosen', args)
     print(keep(args.out/'chosen', own))
 
 
