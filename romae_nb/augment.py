@@ -15,9 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from fastai.callback.core import Callback
-from fastai.callback.mixup import MixHandler
 from fastai.layers import NoneReduce
 from fastai.torch_core import get_model, rank_distrib
+from fastcore.basics import patch
 from timm.data import create_transform
 from timm.data.transforms import str_to_interp_mode
 from torch import Tensor
@@ -27,7 +27,7 @@ from torchvision.transforms.functional import to_pil_image
 
 from .data import Parts, TokenDL, epoch_batches
 from .mae import MaskedAutoencoder
-from .stepping import Restoring
+from .stepping import Restoring, refuse_conflicts
 from .tubelets import Ragged, on_tokens
 
 # %% ../nbs/21_augment.ipynb #40ab751b
@@ -304,8 +304,7 @@ class MixSamples(Restoring, Augmentation):
         self.restore()                                               # a fit that broke off
         model = get_model(self.learn.model)
         if isinstance(model, MaskedAutoencoder): raise TypeError('MixSamples: got a MaskedAutoencoder to train; takes a classifier, pre-training has no labels to mix')
-        for cb in self.learn.cbs:
-            if isinstance(cb, (MixHandler, MixSamples)) and cb is not self: raise ValueError(f'MixSamples: got {type(cb).__name__} beside it; takes one that mixes')
+        refuse_conflicts(self.learn.cbs)                             # fastai's own Learner does not ask
         _per_sample(self.learn.loss_func)
 
     def before_train(self): self._loss, self.learn.loss_func = self.learn.loss_func, MixedLoss(self.learn.loss_func)
@@ -314,24 +313,28 @@ class MixSamples(Restoring, Augmentation):
         "Put the loss function back."
         if self._loss is not None: self.learn.loss_func, self._loss = self._loss, None
 
-    def before_batch(self):
-        xb, yb = self.learn.xb, self.learn.yb
-        if len(yb) != 1 or not isinstance(yb[0], Tensor): raise ValueError(f'batch: got {len(yb)} targets; MixSamples takes one, class numbers or yes and no per class')
-        mix = draw_mix(len(yb[0]), self.rng, device=yb[0].device, **self.how)
-        if _on_grid(xb): self.learn.xb, share = self._mix_grid(Parts(*xb), mix)
-        else:
-            *rows, share = mix_rows(*_to_rows(*xb), mix, self.rng, self.axes)
-            self.learn.xb = _as_came(xb, *rows)
-        self.learn.loss_func.mixed = mix.partner, share
+# %% ../nbs/21_augment.ipynb #39ce6ddc
+@patch
+def before_batch(self:MixSamples):
+    "Mix the batch, and tell the loss which labels are now in it."
+    xb, yb = self.learn.xb, self.learn.yb
+    if len(yb) != 1 or not isinstance(yb[0], Tensor): raise ValueError(f'batch: got {len(yb)} targets; MixSamples takes one, class numbers or yes and no per class')
+    mix = draw_mix(len(yb[0]), self.rng, device=yb[0].device, **self.how)
+    if _on_grid(xb): self.learn.xb, share = self._mix_grid(Parts(*xb), mix)
+    else:
+        *rows, share = mix_rows(*_to_rows(*xb), mix, self.rng, self.axes)
+        self.learn.xb = _as_came(xb, *rows)
+    self.learn.loss_func.mixed = mix.partner, share
 
-    def _mix_grid(self, p, mix):
-        "What is missing in either sample of a mixup is missing in the mixture."
-        x, channels = p.values, -1 if p.values.ndim == 3 else -3
-        if p.value_mask is not None: x = torch.cat([x, p.value_mask.to(x.dtype)], channels)
-        x, share = mix_grids(x, mix, self.rng, self.axes)
-        if p.value_mask is None: return (x,), share
-        x, marks = x.chunk(2, channels)
-        return Parts(x.masked_fill(marks > 0, 0), value_mask=marks > 0).inputs, share
+@patch
+def _mix_grid(self:MixSamples, p, mix):
+    "What is missing in either sample of a mixup is missing in the mixture."
+    x, channels = p.values, -1 if p.values.ndim == 3 else -3
+    if p.value_mask is not None: x = torch.cat([x, p.value_mask.to(x.dtype)], channels)
+    x, share = mix_grids(x, mix, self.rng, self.axes)
+    if p.value_mask is None: return (x,), share
+    x, marks = x.chunk(2, channels)
+    return Parts(x.masked_fill(marks > 0, 0), value_mask=marks > 0).inputs, share
 
 # %% ../nbs/21_augment.ipynb #5e1bcd7c
 class EraseBox(Augmentation):
@@ -408,36 +411,41 @@ class JitterSeries(Augmentation):
         if n_axes != 1: raise ValueError(f'batch: got values of {got}; JitterSeries takes (B, T, C), or values with positions')
         if self.shift or self.stretch: raise ValueError('shift, stretch: got values without positions; takes batches with positions, a grid has its own')
 
-    def before_batch(self):
-        xb, marks = self.learn.xb, Parts(*self.learn.xb).value_mask
-        if _on_grid(xb):
-            self._check_grid(xb[0].ndim - 2, f'shape {tuple(xb[0].shape)}')
-            rows = Ragged(xb[0].flatten(0, 1), torch.arange(len(xb[0]) + 1, device=xb[0].device) * xb[0].shape[1], xb[0].shape[1])
-            x = self._values(rows).data.view_as(xb[0])
-            self.learn.xb = x if marks is None else x.masked_fill(marks, 0), *xb[1:]
-        else:
-            values, positions = _to_rows(*xb)
-            axis = self._data('channel_axis')
-            channel = None if axis is None else positions.data[:, axis].round().long() - 1
-            self.learn.xb = _as_came(xb, self._values(values, marks is not None, channel), self._times(positions))
+# %% ../nbs/21_augment.ipynb #907112db
+@patch
+def before_batch(self:JitterSeries):
+    "Noise and gain on the values; shift and stretch on the times, where there are any."
+    xb, marks = self.learn.xb, Parts(*self.learn.xb).value_mask
+    if _on_grid(xb):
+        self._check_grid(xb[0].ndim - 2, f'shape {tuple(xb[0].shape)}')
+        rows = Ragged(xb[0].flatten(0, 1), torch.arange(len(xb[0]) + 1, device=xb[0].device) * xb[0].shape[1], xb[0].shape[1])
+        x = self._values(rows).data.view_as(xb[0])
+        self.learn.xb = x if marks is None else x.masked_fill(marks, 0), *xb[1:]
+    else:
+        values, positions = _to_rows(*xb)
+        axis = self._data('channel_axis')
+        channel = None if axis is None else positions.data[:, axis].round().long() - 1
+        self.learn.xb = _as_came(xb, self._values(values, marks is not None, channel), self._times(positions))
 
-    def _values(self, x, marked=False, channel=None):
-        if marked:                                                   # what is missing stays 0
-            x, marks = (x.like(part) for part in x.data.chunk(2, 1))
-            return x.like(torch.cat([self._values(x, channel=channel).data.masked_fill(marks.data > 0, 0), marks.data], 1))
-        tensor = lambda a: torch.as_tensor(a, dtype=x.dtype, device=x.device)
-        gain = tensor(self.rng.normal(1, self.gain, (len(x), x.shape[1] if channel is None else len(self._data('channels')))))
-        gain = gain[x.row_ids] if channel is None else gain[x.row_ids, channel].unsqueeze(1)             # a token may hold one channel
-        return x.like(x.data * gain + tensor(self.rng.normal(0, self.jitter, tuple(x.shape))))
+@patch
+def _values(self:JitterSeries, x, marked=False, channel=None):
+    if marked:                                                   # what is missing stays 0
+        x, marks = (x.like(part) for part in x.data.chunk(2, 1))
+        return x.like(torch.cat([self._values(x, channel=channel).data.masked_fill(marks.data > 0, 0), marks.data], 1))
+    tensor = lambda a: torch.as_tensor(a, dtype=x.dtype, device=x.device)
+    gain = tensor(self.rng.normal(1, self.gain, (len(x), x.shape[1] if channel is None else len(self._data('channels')))))
+    gain = gain[x.row_ids] if channel is None else gain[x.row_ids, channel].unsqueeze(1)             # a token may hold one channel
+    return x.like(x.data * gain + tensor(self.rng.normal(0, self.jitter, tuple(x.shape))))
 
-    def _times(self, x):
-        if not (self.shift or self.stretch): return x                # to the last bit
-        axis, tensor = self._time(x.shape[1]), lambda a: torch.as_tensor(a, dtype=x.dtype, device=x.device)
-        start = extents(x)[0][:, axis]
-        shift, factor = (tensor(a) for a in (self.rng.uniform(-self.shift, self.shift, len(x)), self.rng.uniform(1 - self.stretch, 1 + self.stretch, len(x))))
-        out, rows = x.data.clone(), x.row_ids
-        out[:, axis] = start[rows] + (out[:, axis] - start[rows]) * factor[rows] + shift[rows]
-        return x.like(out)
+@patch
+def _times(self:JitterSeries, x):
+    if not (self.shift or self.stretch): return x                # to the last bit
+    axis, tensor = self._time(x.shape[1]), lambda a: torch.as_tensor(a, dtype=x.dtype, device=x.device)
+    start = extents(x)[0][:, axis]
+    shift, factor = (tensor(a) for a in (self.rng.uniform(-self.shift, self.shift, len(x)), self.rng.uniform(1 - self.stretch, 1 + self.stretch, len(x))))
+    out, rows = x.data.clone(), x.row_ids
+    out[:, axis] = start[rows] + (out[:, axis] - start[rows]) * factor[rows] + shift[rows]
+    return x.like(out)
 
 # %% ../nbs/21_augment.ipynb #d2d9026c
 class Copy(int):

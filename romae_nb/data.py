@@ -534,8 +534,8 @@ def label_text(self:TokenDL,
     y,     # label of a sample: a class number, a list of yes and no, a number or a list of numbers
 ) -> str:  # names where there are any
     "A label as titles show it."
-    if self.dataset.task == 'classification': return str(self.vocab[y])
-    if self.dataset.task == 'multilabel': return ', '.join(str(name) for name, yes in zip(self.vocab, y) if yes) or 'none'
+    if self.dataset.task == 'classification': return str(self.dataset.vocab[y])
+    if self.dataset.task == 'multilabel': return ', '.join(str(name) for name, yes in zip(self.dataset.vocab, y) if yes) or 'none'
     return ', '.join(f'{x:.3g}' for x in (y if isinstance(y, list) else [y]))
 
 # %% ../nbs/20_data.ipynb #398d551c

@@ -15,7 +15,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from .decoder import Decoder
-from .encoder import EncoderConfig, check_rate, compile_for_lengths, renamed, run_blocks
+from .encoder import EncoderConfig, check_number, check_rate, compile_for_lengths, renamed, run_blocks
 from .losses import TokenLoss
 from .masking import Mask, make_mask
 from .romae import RoMAE, image_tokens
@@ -143,6 +143,7 @@ def _by_name(name, kw):
     if vit and not {'weight_init', 'checkpoint_path'} & set(kw) and not kw.get('pretrained'): start_as_mae(model)
     return model
 
+# %% ../nbs/06_mae.ipynb #47b2d4c2
 def start_as_mae(
     vit:nn.Module,  # one of timm's ViTs, initialised anew
 ):
@@ -153,6 +154,7 @@ def start_as_mae(
     for token in (vit.cls_token, vit.reg_token):
         if token is not None: nn.init.normal_(token, std=.02)
 
+# %% ../nbs/06_mae.ipynb #1afaff35
 def _make_loss(kind, cut, norm_targets, reference_mean, kw):
     "How predictions are scored. Raises ValueError for settings that tokens of this kind cannot have."
     if wrong := set(kw) - {'channel_weights', 'huber_delta'}:
@@ -164,6 +166,7 @@ def _make_loss(kind, cut, norm_targets, reference_mean, kw):
         raise ValueError(f'channel_weights: got {len(loss.channel_weights)} for tokens of {channels} channels; takes one per channel')
     return loss
 
+# %% ../nbs/06_mae.ipynb #cb632257
 _OWN = {'d_model': 'decoder_dim', 'nhead': 'decoder_heads', 'depth': 'decoder_depth', 'pos_encoding': 'decoder_pos', 'n_pos_dims': "the encoder's"}
 
 def _decoder_kw(kw):
@@ -177,6 +180,15 @@ def _decoder_cfg(cfg):
     "The decoder's settings; errors name the arguments that they come from."
     with renamed(_OWN | {'head_dim': 'decoder_dim // decoder_heads'}, prefix='decoder_kw: '): return EncoderConfig(**cfg)
 
+def _check_decoder_kw(cfg, kw, encoder):
+    "Refuse decoder settings that would be ignored, and tables that are too short."
+    if cfg['block'] == 'vit' and (idle := {'p', 'base', 'pos_drop_rate'} & set(kw or {})):
+        raise ValueError(f"decoder_kw: got {sorted(idle)} with blocks of a ViT, which rotate nothing; takes decoder_block='romae'")
+    if cfg['pos_encoding'] != 'learned' or not isinstance(encoder, VisionTransformer): return
+    if encoder.dynamic_img_size: raise ValueError("decoder_pos: got 'learned' with dynamic_img_size=True; takes 'sincos', which knows every size")
+    if cfg['max_tokens'] < (n := encoder.patch_embed.num_patches): raise ValueError(f"decoder_kw: got max_tokens={cfg['max_tokens']}; takes {n}, the patches of an image")
+
+# %% ../nbs/06_mae.ipynb #22e90198
 def _check_mask(fn, cut):
     "`make_mask`, and refuse a kind of mask that the model's tokens cannot have, by drawing one for four made-up tokens."
     with renamed({'mask kind': 'mask_fn'}): fn = make_mask(fn)
@@ -192,16 +204,8 @@ def _check_mask(fn, cut):
 
 def _parts(mask): return [mask] + [p for part in getattr(mask, 'parts', ()) for p in _parts(part)]
 
-def _check_decoder_kw(cfg, kw, encoder):
-    "Refuse decoder settings that would be ignored, and tables that are too short."
-    if cfg['block'] == 'vit' and (idle := {'p', 'base', 'pos_drop_rate'} & set(kw or {})):
-        raise ValueError(f"decoder_kw: got {sorted(idle)} with blocks of a ViT, which rotate nothing; takes decoder_block='romae'")
-    if cfg['pos_encoding'] != 'learned' or not isinstance(encoder, VisionTransformer): return
-    if encoder.dynamic_img_size: raise ValueError("decoder_pos: got 'learned' with dynamic_img_size=True; takes 'sincos', which knows every size")
-    if cfg['max_tokens'] < (n := encoder.patch_embed.num_patches): raise ValueError(f"decoder_kw: got max_tokens={cfg['max_tokens']}; takes {n}, the patches of an image")
-
 def _check_ratio(ratio):
-    if isinstance(ratio, bool) or not isinstance(ratio, (int, float)): raise TypeError(f'mask_ratio: got a {type(ratio).__name__}; takes a number between 0 and 1')
+    check_number('mask_ratio', ratio, float)
     if not 0 < ratio < 1: raise ValueError(f'mask_ratio: got {ratio}; takes a number between 0 and 1')
     return ratio
 

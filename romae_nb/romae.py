@@ -121,6 +121,7 @@ def as_given(
 _OWN_NAMES = {'d_model': 'embed_dim', 'nhead': 'num_heads', 'dim_feedforward': 'mlp_dim', 'layer_norm_eps': 'norm_eps', 'hidden_drop_rate': 'proj_drop_rate',
               'head_dim': 'embed_dim // num_heads'}                 # timm's names for fields of EncoderConfig
 
+# %% ../nbs/05_romae.ipynb #5d2e4d45
 class RoMAE(nn.Module):
     "Rotary masked autoencoder's encoder with a head, as a timm model (arXiv 2505.20535)."
     def __init__(self,
@@ -187,6 +188,7 @@ class RoMAE(nn.Module):
     @property
     def has_cls(self): return self.num_prefix_tokens > 0
 
+# %% ../nbs/05_romae.ipynb #0a2abcbf
 def image_tokens(
     img_size:int|tuple[int, int],  # height and width, pixels
     cut:Tubelets,                  # how images are cut

@@ -43,7 +43,6 @@ CONFLICTS = [  # callback, callback, why
     ('MaskedPretraining', 'MixHandler', 'no label is trained on that could be mixed'),   # fastai's MixUp and CutMix
     ('MaskedPretraining', 'MixSamples', 'no label is trained on that could be mixed'),
     ('MixSamples', 'MixHandler', 'both mix; take one'),
-    ('MixSamples', 'MixSamples', 'both mix; one does mixup and cutmix'),
     ('MixHandler', 'MixHandler', 'both mix; take MixSamples, which does mixup and cutmix'),
     ('MaskedPretraining', 'ParallelTrainer', 'DataParallel cannot split masks and Ragged batches; take romae_nb.distributed'),
     ('MixedPrecision', 'MixedPrecision', 'both choose the precision; take one'),

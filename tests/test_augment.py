@@ -238,8 +238,8 @@ def test_nothing_is_left_after_training():
 def test_mixing_refuses():
     for kw, match in ((dict(mixup=-1), 'mixup, cutmix: got -1, 1.0'), (dict(mixup=0, cutmix=0), 'takes positive numbers'), (dict(prob=2), 'prob: got 2; takes 0 to 1')):
         with pytest.raises(ValueError, match=match): MixSamples(**kw)
-    with pytest.raises(ValueError, match='MixSamples: got MixUp beside it'): learner([MixSamples(), MixUp()]).fit(1)
-    with pytest.raises(ValueError, match='MixSamples: got MixSamples beside it'): learner([MixSamples(), MixSamples()]).fit(1)
+    with pytest.raises(ValueError, match='cbs: got MixSamples beside MixUp: both mix'): learner([MixSamples(), MixUp()]).fit(1)
+    with pytest.raises(ValueError, match='cbs: got MixSamples twice'): learner([MixSamples(), MixSamples()]).fit(1)
     mae = MaskedAutoencoder('romae_tiny', dict(tubelet_size=(1, 1, 1), in_chans=1, embed_dim=32, depth=1, num_heads=2))
     with pytest.raises(TypeError, match='MixSamples: got a MaskedAutoencoder to train'): Learner(digits(), mae, loss_func=len, cbs=MixSamples()).fit(1)
     with pytest.raises(TypeError, match='which gives no loss per sample'): learner(MixSamples(), loss=LabelSmoothingCrossEntropy()).fit(1)

@@ -208,7 +208,7 @@ def test_mae_refuses():
                            (dict(decoder_kw=dict(n_pos_dims=1)), ValueError, "takes those as the encoder's"), (dict(decoder_block='vit', decoder_pos='rope'), ValueError, "decoder_pos: got 'rope'"),
                            (dict(decoder_kw=dict(factor_axis=0)), ValueError, 'factor_axis: got 0 with 1 tokens in front'),
                            (dict(loss='nll'), ValueError, "^loss: got 'nll'"), (dict(loss_kw=dict(channel_weights=[1.])), ValueError, 'channel_weights: got 1 for tokens of 2 channels'),
-                           (dict(loss_kw=dict(norm_targets=True)), TypeError, r"loss_kw: got \['norm_targets'\]"), (dict(mask_ratio='.5'), TypeError, 'mask_ratio: got a str'),
+                           (dict(loss_kw=dict(norm_targets=True)), TypeError, r"loss_kw: got \['norm_targets'\]"), (dict(mask_ratio='.5'), TypeError, "mask_ratio: got '.5'; takes a number"),
                            (dict(mask_fn=dict(kind='channel', axis=5)), ValueError, 'mask_fn: got ChannelMask'), (dict(decoder_block='vit', decoder_kw=dict(p=.3)), ValueError, r"decoder_kw: got \['p'\]"),
                            (dict(decoder_heads=12), ValueError, 'decoder_dim // decoder_heads: got 1 for n_dims'), (dict(decoder_dim=24.), TypeError, 'decoder_dim: got 24.0; takes a whole'),
                            (dict(decoder_pos='sincos', decoder_dim=1, decoder_heads=1), ValueError, 'decoder_dim: got 1'), (dict(decoder_pos='sin'), ValueError, "decoder_pos: got 'sin'"),
