@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['EncoderSettings', 'DecoderSettings', 'REFERENCE_NAMES', 'PretrainSettings', 'ClassifierSettings', 'SECTIONS',
            'PREFIXES', 'from_text', 'argument_fields', 'Section', 'TrainerSettings', 'DataSettings', 'merged',
-           'read_yaml', 'environment_keys', 'check_environment', 'from_environment', 'Settings', 'read_settings',
-           'encoder_keywords', 'pretrain_keywords']
+           'read_yaml', 'environment_keys', 'check_environment', 'from_environment', 'Settings', 'refused',
+           'read_settings', 'encoder_keywords', 'pretrain_keywords']
 
 # %% ../nbs/24_settings.ipynb #b4208797
 import json, os, re, types, typing
@@ -20,7 +20,7 @@ from fastcore.docments import docments
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
 from pydantic_settings import BaseSettings, DotEnvSettingsSource, EnvSettingsSource, SettingsConfigDict
 
-from .checks import ArgumentTypeError, ArgumentValueError, instance, nearest, shown
+from .checks import ArgumentError, ArgumentTypeError, ArgumentValueError, instance, nearest, shown
 from .encoder import EncoderConfig
 from .mae import MaskedAutoencoder
 from .romae import RoMAE
@@ -334,11 +334,17 @@ def _source_of(name, sources):
     "' from <source>', for the error about a setting."
     return next((f' from {s}' for k, s in sources.items() if name.startswith(k) or k.startswith(name)), '')
 
-def _refused(section, model, first, sources):
-    "An error of ours for one of pydantic's."
+def refused(
+    section:str,               # its name, in front of the setting's; '' for none
+    model:type,                # its class
+    error:ValidationError,     # pydantic's
+    sources:dict|None=None,    # 'section.name' -> where a value came from
+) -> ArgumentError:            # to be raised
+    "An error of ours for the first one of pydantic's."
+    first, sources = error.errors()[0], sources or {}
     path = [p for p in first['loc'] if p in _names_at(model, first['loc'], lenient=True) or p == first['loc'][0]]
     unknown = first['type'] == 'extra_forbidden'
-    name = '.'.join([section, *map(str, first['loc'] if unknown else path)])
+    name = '.'.join([section, *map(str, first['loc'] if unknown else path)]).lstrip('.')
     source = _source_of(name, sources)
     if unknown:
         near = nearest(first['loc'][-1], _names_at(model, first['loc'][:-1]))
@@ -348,7 +354,7 @@ def _refused(section, model, first, sources):
 
 def _validated(section, model, values, sources):
     try: return model.model_validate(values)
-    except ValidationError as e: error = _refused(section, model, e.errors()[0], sources)
+    except ValidationError as e: error = refused(section, model, e, sources)
     raise error
 
 def _names_at(model, path, lenient=False):
@@ -408,6 +414,7 @@ def encoder_keywords(
     "What a section says of the encoder."
     sizes = {_ROMAE_SIZES.get(k, k): v for k, v in section.encoder_config.given().items()}
     shape = {n: getattr(section, REFERENCE_NAMES.get(n, n)) for n in _SHAPE}
+    if shape['pos_encoding'] == 'ropend': shape['pos_encoding'] = 'rope'          # the implementation's word
     return sizes | {k: v for k, v in shape.items() if v is not None}
 
 def pretrain_keywords(
