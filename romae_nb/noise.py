@@ -57,44 +57,48 @@ class RowNoise:
     def __repr__(self): return f'RowNoise({len(self)} rows on {self.device}, {self.draws} draws)'
 
     def whole(self,
-        row:Tensor,    # (n,), which row a number is for
-        place:Tensor,  # (n,), which number of the row
+        row:Tensor,    # (n,), the row of each slot; rows lie one behind another
+        start:Tensor,  # (B,), the first slot of each row
         bits:int=BITS, # how large numbers get: 0 to 2 ** bits - 1
     ) -> Tensor:       # (n,) int64
-        "Whole numbers, all equally likely. Fewer bits are the upper ones of more bits."
-        return self._shifted(row, place, 64 - whole('bits', bits, 1, 63))
+        "Whole numbers, one per slot, all equally likely. Fewer bits are the upper ones of more bits."
+        return self._upper_bits(row, start, whole('bits', bits, 1, 63))
 
     def uniform(self,
         row:Tensor,    # as for `whole`
-        place:Tensor,  # likewise
+        start:Tensor,  # likewise
     ) -> Tensor:       # (n,) float64, 0 up to, not including, 1
-        "Fractions, all equally likely."
-        return self._shifted(row, place, 11).double() * 2. ** -53
+        "Fractions, one per slot, all equally likely."
+        return self._upper_bits(row, start, 53).double() * 2. ** -53
 
     def per_row(self,
         n:int,         # numbers for each row
     ) -> Tensor:       # (B, n) float64, 0 up to, not including, 1
         "Fractions that belong to a row as a whole."
-        row = torch.arange(len(self), device=self.device)
-        return self.uniform(row.repeat_interleave(n), torch.arange(n, device=self.device).repeat(len(self))).view(-1, n)
+        rows = torch.arange(len(self), device=self.device)
+        return self.uniform(rows.repeat_interleave(n), rows * n).view(-1, n)
 
-    def _shifted(self, row, place, shift):
-        "The upper 64 - `shift` bits of the next draw."
+    def _upper_bits(self, row, start, bits):
+        "Of the next draw."
         if row.device != self.device: raise ArgumentValueError('row', f'a tensor on {row.device}', f'one on {self.device}')
+        if len(start) != len(self): raise ArgumentValueError('start', f'{len(start)} rows', f'{len(self)}, one for each key')
         self.draws += 1
         numbers = self._on_cpu if self.device.type == 'cpu' else self._anywhere
-        return numbers(row, place, shift)
+        return numbers(row, start, 64 - bits)
 
-    def _on_cpu(self, row, place, shift):
-        unsigned = lambda t: t.numpy().view(np.uint64)
-        keys = _mixed(unsigned(self._keys) + np.uint64(self.draws * _STEP % (1 << 64)))
-        x = (unsigned(place) + np.uint64(1)) * np.uint64(_STEP)
-        x += keys[row.numpy()]
+    # place = slot - start[row], so that (place + 1) * step + key = slot * step + (key + step - start * step): one pass less over all slots
+    def _on_cpu(self, row, start, shift):
+        unsigned, step = lambda t: t.numpy().view(np.uint64), np.uint64(_STEP)
+        keys = _mixed(unsigned(self._keys) + np.uint64(self.draws * _STEP % (1 << 64))) + step - unsigned(start) * step
+        x = np.arange(len(row), dtype=np.uint64)
+        x *= step
+        x += keys.take(row.numpy())
         x = _mixed(x)
         x >>= np.uint64(shift)
         return torch.from_numpy(x.view(np.int64))
 
-    def _anywhere(self, row, place, shift):
-        keys = _mixed_anywhere(self._keys + _signed(self.draws * _STEP % (1 << 64)))
-        x = _mixed_anywhere(keys[row] + (place + 1) * _signed(_STEP))
+    def _anywhere(self, row, start, shift):
+        step = _signed(_STEP)
+        keys = _mixed_anywhere(self._keys + _signed(self.draws * _STEP % (1 << 64))) + step - start * step
+        x = _mixed_anywhere(torch.arange(len(row), device=row.device) * step + keys[row])
         return (x >> shift) & ((1 << (64 - shift)) - 1)

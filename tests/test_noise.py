@@ -11,7 +11,7 @@ from romae_nb.noise import RowNoise, _mixed, _mixed_anywhere
 
 
 # %% 84e0de7c
-def square(rows, places): return torch.arange(rows).repeat_interleave(places), torch.arange(places).repeat(rows)
+def square(rows, places): return torch.arange(rows).repeat_interleave(places), torch.arange(rows) * places
 
 
 # %% 2b0e9305
@@ -23,26 +23,24 @@ def test_numbers_are_those_of_splitmix64():
 
     step = 0x9E3779B97F4A7C15
     assert splitmix64(step) == 16294208416658607535                       # the first number of the published generator with seed 0
-    key = splitmix64((5 + (7 + 1) * step) % 2**64)
     for draw in (1, 2):
-        of_draw = splitmix64((key + draw * step) % 2**64)
-        want = [splitmix64((of_draw + (place + 1) * step) % 2**64) for place in range(4)]
-        noise = RowNoise([7], seed=5)
-        noise.draws = draw - 1
-        assert noise.whole(torch.zeros(4).long(), torch.arange(4), bits=63).tolist() == [x >> 1 for x in want]
+        for sample in (7, 9):
+            of_draw = splitmix64((splitmix64((5 + (sample + 1) * step) % 2**64) + draw * step) % 2**64)
+            want = [splitmix64((of_draw + (place + 1) * step) % 2**64) for place in range(4)]
+            noise = RowNoise([1, sample], seed=5)
+            noise.draws = draw - 1
+            assert noise.whole(torch.tensor([0, 0, 1, 1, 1, 1]), torch.tensor([0, 2]), bits=63)[2:].tolist() == [x >> 1 for x in want]
 
 
 # %% 66a0643d
-def test_batch_mates_and_order_do_not_matter():
-    row, place = square(3, 50)
+def test_batch_mates_and_lengths_do_not_matter():
+    row, start = torch.tensor([0, 1, 1, 1, 1, 2, 2]), torch.tensor([0, 1, 5])
     both = RowNoise([[4, 0], [9, 1], [4, 1]], seed=3)
-    first, second = both.whole(row, place).view(3, 50), both.uniform(row, place).view(3, 50)
+    first, second = both.whole(row, start), both.uniform(row, start)
     alone = RowNoise([[9, 1]], seed=3)
-    assert first[1].equal(alone.whole(row[:50], place[:50])) and second[1].equal(alone.uniform(row[:50], place[:50]))
-    backwards = torch.arange(149, -1, -1)
-    assert RowNoise([[4, 0], [9, 1], [4, 1]], seed=3).whole(row[backwards], place[backwards]).equal(first.flatten()[backwards])
-    assert not first[0].equal(first[2]) and not first[0].equal(RowNoise([[4, 0]], seed=4).whole(row[:50], place[:50]))
-    few, many = RowNoise([1], 0).whole(row[:50], place[:50], bits=8), RowNoise([1], 0).whole(row[:50], place[:50], bits=32)
+    assert first[1:5].equal(alone.whole(*square(1, 6))[:4]) and second[1:5].equal(alone.uniform(*square(1, 4)))
+    assert len({*first.tolist(), *RowNoise([[9, 1]], seed=4).whole(*square(1, 4)).tolist()}) == 11
+    few, many = RowNoise([1], 0).whole(*square(1, 50), bits=8), RowNoise([1], 0).whole(*square(1, 50), bits=32)
     assert few.equal(many >> 24) and few.max() < 256
 
 
@@ -50,19 +48,18 @@ def test_batch_mates_and_order_do_not_matter():
 def test_both_ways_of_computing_agree():
     x = torch.randint(-2**62, 2**62, (999,), generator=torch.Generator().manual_seed(0)) * 2
     assert torch.from_numpy(_mixed(x.numpy().view(np.uint64).copy()).view(np.int64)).equal(_mixed_anywhere(x))
-    row, place = square(5, 40)
     a, b = RowNoise(range(5), -1), RowNoise(range(5), -1)
     b._on_cpu = b._anywhere
-    for shift in (1, 11, 32): assert a._shifted(row, place, shift).equal(b._shifted(row, place, shift))
+    for bits in (63, 53, 32): assert a._upper_bits(*square(5, 40), bits).equal(b._upper_bits(*square(5, 40), bits))
 
 
 # %% e285f52a
-def test_bits_are_fair_and_avalanche():
+def test_bits_are_fair_and_unrelated():
     n = 20000
     def bits(rows, seed=0, draws=0, place=0):
         noise = RowNoise(rows, seed)
         noise.draws = draws
-        x = noise.whole(torch.arange(n), torch.full((n,), place), bits=63)
+        x = noise.whole(*square(n, 2), bits=63)[place::2]
         return (x[:, None] >> torch.arange(63)) & 1
 
     def fair(x): return (x.double().mean(0) - .5).abs().max() < 5 * .5 / n ** .5
@@ -73,12 +70,10 @@ def test_bits_are_fair_and_avalanche():
 
 # %% 3780d279
 def test_fractions():
-    row, place = square(400, 100)
-    x = RowNoise(range(400), 0).uniform(row, place)
+    x = RowNoise(range(400), 0).uniform(*square(400, 100))
     assert x.dtype == torch.float64 and 0 <= x.min() < 1e-3 and 1 - 1e-3 < x.max() < 1
-    share = x.view(400, 100)
     assert abs(x.mean() - .5) < 5 * (1 / 12 / 40000) ** .5
-    for dim in (0, 1): assert (share.mean(dim) - .5).abs().max() < 5 * (1 / 12 / 100) ** .5
+    for dim in (0, 1): assert (x.view(400, 100).mean(dim) - .5).abs().max() < 5 * (1 / 12 / 100) ** .5
     a, b = RowNoise([3, 5], 0).per_row(3), RowNoise([5], 0).per_row(3)
     assert a.shape == (2, 3) and a[1].equal(b[0]) and not a[0].equal(a[1])
 
@@ -91,4 +86,5 @@ def test_refuses():
         with pytest.raises(TypeError, match='seed: got'): RowNoise([1], seed)
     assert RowNoise(np.array([1, 2], np.int32), np.int64(3)).whole(*square(2, 3)).equal(RowNoise([1, 2], 3).whole(*square(2, 3)))
     with pytest.raises(ValueError, match='bits: got 64'): RowNoise([1], 0).whole(*square(1, 3), bits=64)
+    with pytest.raises(ValueError, match='start: got 2 rows; takes 1'): RowNoise([1], 0).whole(*square(2, 3))
     assert len(RowNoise([], 0).whole(*square(0, 3))) == 0
