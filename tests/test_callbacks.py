@@ -135,8 +135,8 @@ def test_accumulation_over_hidden_tokens():
         with learn.no_bar(), learn.no_logging(): learn.fit(2, .1)
         return torch.cat([p.detach().flatten() for p in model.parameters()])
 
-    whole, pieces, plain = stepped(24), stepped(8, [Accumulate(3)]), stepped(8)
-    assert torch.allclose(whole, pieces, atol=1e-6, rtol=0) and not torch.allclose(whole, plain, atol=1e-4)
+    at_once, pieces, plain = stepped(24), stepped(8, [Accumulate(3)]), stepped(8)
+    assert torch.allclose(at_once, pieces, atol=1e-6, rtol=0) and not torch.allclose(at_once, plain, atol=1e-4)
 
 
 # %% fc1d38ff
@@ -231,9 +231,9 @@ def test_accumulation_with_missing_numbers_and_weights():
         with learn.no_bar(), learn.no_logging(): learn.fit(1, .1)
         return torch.cat([p.detach().flatten() for p in model.parameters()])
 
-    whole, pieces, plain = gappy_step(24), gappy_step(8, [Accumulate(3)]), gappy_step(8)
-    assert torch.allclose(whole, pieces, atol=1e-6, rtol=0) and not torch.allclose(whole, plain, atol=1e-4)
-    assert torch.allclose(whole, gappy_step(24, [Accumulate(1)]), atol=1e-6, rtol=0)
+    at_once, pieces, plain = gappy_step(24), gappy_step(8, [Accumulate(3)]), gappy_step(8)
+    assert torch.allclose(at_once, pieces, atol=1e-6, rtol=0) and not torch.allclose(at_once, plain, atol=1e-4)
+    assert torch.allclose(at_once, gappy_step(24, [Accumulate(1)]), atol=1e-6, rtol=0)
 
 
 # %% 1ce6ec3a
