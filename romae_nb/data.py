@@ -300,6 +300,19 @@ def __len__(self:TokenDL):
     if self.indexed: return len(self.batches())
     return self.n // self.bs if self.drop_last else -(-self.n // self.bs)
 
+# %% ../nbs/20_data.ipynb #e5783d10
+@patch
+def rows_at_hand(self:TokenDL) -> tuple[int, list]|None:  # the epoch, and what sets each row apart: (sample number, ...); None where samples have no numbers
+    "What the batch consists of that was handed out last."
+    number = self.batch - 1 - self._skip
+    if self._todo is None or not 0 <= number < len(self._todo): return None
+    return self.epoch, [self._key(s) for s in self._todo[number]]
+
+@patch(as_prop=True)
+def mean_bs(self:TokenDL) -> float:  # over an epoch where a budget of tokens makes batches, `bs` elsewhere
+    "Samples of a batch, in one process."
+    return self.bs if self.max_tokens is None else self.n / self._alone()
+
 # %% ../nbs/20_data.ipynb #44aba496
 @patch
 def state_dict(self:TokenDL) -> dict:  # plain numbers

@@ -78,6 +78,7 @@ class Share(DistributedDL):
         with self._sharded() as dl: return len(dl)
 
     def batch_number(self, i): return i if self.training else self.rank + i * self.world_size
+    def rows_at_hand(self): return self.dl.rows_at_hand() if self.own else None
     def is_copy(self, i): return self._copies is not None and self._copies[i]
     def to_detach(self, b, cpu=True, gather=True): return (self.dl.to_detach if hasattr(self.dl, 'to_detach') else to_detach)(b, cpu, False)
 

@@ -92,14 +92,14 @@ def _errors(kind, pred, target, delta):
 
 # %% ../nbs/03_losses.ipynb #3dea6204
 @patch
-def sums(self:TokenLoss,
+def parts(self:TokenLoss,
     pred:Tensor,                # (B, N, out_dim) or (total, out_dim)
     target:Tensor,              # (B, N, P) or (total, P), in data units
     hidden:Tensor,              # (B, N) or (total,) bool, True = hidden
     pad_mask:Tensor|None=None,  # likewise, True = padding
     missing:Tensor|None=None,   # bool like `target`, True = not observed: neither scored nor counted
-) -> tuple[Tensor, Tensor]:     # total of the weighted errors, and of the weights; scalars, float32 or better
-    "Numerator and denominator of the loss. Raises ValueError where shapes or types do not fit."
+) -> tuple[Tensor, Tensor]:     # weighted errors, and weights: like `target`, cosine like `hidden`; float32 or better
+    "What the loss adds up, number by number. Raises ValueError where shapes or types do not fit."
     self._check_tensors(pred, target, hidden, pad_mask, missing)
     real = hidden if pad_mask is None else hidden & ~pad_mask
     seen = real.unsqueeze(-1).expand_as(target)
@@ -117,8 +117,20 @@ def sums(self:TokenLoss,
     target = target.masked_fill(~scored, 0)
     if self.kind == 'cosine':
         e = 1 - F.cosine_similarity(pred * w.sqrt(), target * w.sqrt(), dim=-1)
-        return e.masked_fill(~scored.any(-1), 0).sum(), counted.any(-1).sum().to(dtype)
-    return (_errors(self.kind, pred, target, self.huber_delta) * w).masked_fill(~scored, 0).sum(), (counted * w).sum()
+        return e.masked_fill(~scored.any(-1), 0), counted.any(-1).to(dtype)
+    return (_errors(self.kind, pred, target, self.huber_delta) * w).masked_fill(~scored, 0), counted * w
+
+@patch
+def sums(self:TokenLoss,
+    pred:Tensor,                # as for `parts`
+    target:Tensor,              # likewise
+    hidden:Tensor,              # likewise
+    pad_mask:Tensor|None=None,  # likewise
+    missing:Tensor|None=None,   # likewise
+) -> tuple[Tensor, Tensor]:     # total of the weighted errors, and of the weights; scalars, float32 or better
+    "Numerator and denominator of the loss. Raises ValueError where shapes or types do not fit."
+    errors, weights = self.parts(pred, target, hidden, pad_mask, missing)
+    return errors.sum(), weights.sum()
 
 @patch
 def __call__(self:TokenLoss,

@@ -315,13 +315,36 @@ def loss_sums(self:MaskedAutoencoder,
     value_mask:Tensor|Ragged|None=None,  # likewise
 ) -> tuple[Tensor, Tensor]:      # sum of errors and number (or weight) of what was scored, scalars
     "What `loss` divides: for means over several batches or processes."
+    return self.scoring.sums(*self._scored(pred, values, mask, pad_mask, value_mask))
+
+@patch
+def _scored(self:MaskedAutoencoder, pred, values, mask, pad_mask, value_mask):
+    "Predictions, targets and masks, token by token."
     target, got, hidden = (x.data if isinstance(x, Ragged) else x for x in (self.patches(values), pred, mask))
     want = (*target.shape[:-1], self.scoring.out_dim(self.patch_dim))
     if got.shape != want: raise ValueError(f'pred: got shape {tuple(got.shape)}; takes {want}, as the tokens of values')
     check_mask('mask', hidden, target.shape[:-1])
     if pad_mask is not None: check_mask('pad_mask', pad_mask, target.shape[:-1])
     missing = self.missing(values, value_mask)
-    return self.scoring.sums(got, target, hidden, pad_mask, None if missing is None else missing.expand_as(target))
+    return got, target, hidden, pad_mask, None if missing is None else missing.expand_as(target)
+
+# %% ../nbs/06_mae.ipynb #a5fcd30e
+@patch
+def row_losses(self:MaskedAutoencoder,
+    pred:Tensor|Ragged,          # as for `loss`
+    values:Tensor|Ragged,        # likewise
+    *,
+    mask:Tensor|Ragged,          # likewise
+    pad_mask:Tensor|None=None,   # likewise
+    value_mask:Tensor|Ragged|None=None,  # likewise
+) -> tuple[Tensor, Tensor]:      # mean error of each sample, 0 where nothing of it is hidden, and what it runs over; (B,) both
+    "`loss` of every sample by itself; the mean of these by these weights is the loss of the batch."
+    errors, weights = self.scoring.parts(*self._scored(pred, values, mask, pad_mask, value_mask))
+    if isinstance(values, Ragged):
+        per_row = lambda x: x.new_zeros(len(values)).index_add_(0, values.row_ids, x.flatten(1).sum(1) if x.ndim > 1 else x)
+    else: per_row = lambda x: x.flatten(1).sum(1)
+    total, count = per_row(errors), per_row(weights)
+    return total / torch.where(count > 0, count, 1), count
 
 # %% ../nbs/06_mae.ipynb #26acc08f
 @patch

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .noise import RowNoise
 from .threads import alone
 from .tubelets import Ragged, check_mask
 
@@ -91,6 +92,7 @@ def _noise_bits(rows):
 def _noise(rows, generator):
     "One random number per slot, (total,), from a generator that moves on as far whatever the slots hold."
     slot_bits, row_bits = _noise_bits(rows)
+    if isinstance(generator, RowNoise): return generator.whole(rows.row, rows.start, min(generator.BITS, 63 - slot_bits - row_bits))
     return torch.empty(len(rows.row), dtype=torch.long, device=rows.row.device).random_(0, 1 << (63 - slot_bits - row_bits), generator=generator)
 
 def _sorted(rows, row, last, noise, slots):
@@ -111,6 +113,24 @@ def _first(rows, order, count):
     slots = torch.arange(len(order), device=order.device)
     return torch.empty_like(rows.real).scatter_(0, order, slots < (rows.start + count)[rows.row])
 
+# %% ../nbs/03_masking.ipynb #25530ae5
+def _slot_chances(rows, generator):
+    "A fraction per slot, (total,)."
+    if isinstance(generator, RowNoise): return generator.uniform(rows.row, rows.start)
+    return torch.rand(len(rows.row), device=rows.row.device, generator=generator)
+
+def _row_chances(rows, n, generator):
+    "Fractions of a row as a whole, (B, n) float64."
+    if isinstance(generator, RowNoise): return generator.per_row(n)
+    return torch.rand(len(rows.n), n, dtype=torch.float64, device=rows.row.device, generator=generator)
+
+def _lots(rows, group, generator):
+    "A number for each group, no two alike, (total,), and what all are below. A group is named by its first slot in an order of the slots."
+    if not isinstance(generator, RowNoise):
+        return torch.randperm(len(group), generator=generator, device=group.device)[group], len(group)
+    slot_bits, row_bits = _noise_bits(rows)
+    return (_noise(rows, generator)[group] << slot_bits) + group, 1 << (63 - row_bits)
+
 # %% ../nbs/03_masking.ipynb #04304c02
 def _choose(rows, among, count, generator):
     "A random `count` of the slots flagged `among` in each row, (total,) bool. No row has fewer of them than its `count`."
@@ -130,7 +150,7 @@ class Mask:
     def __call__(self,
         valid:Tensor|Ragged,                  # (B, N) bool, True = real token; or any Ragged quantity, whose tokens are all real
         ratio:float|Tensor=.75,               # fraction of each row's real tokens to hide, or one per row, (B,); the MAE paper's default
-        generator:torch.Generator|None=None,  # on the device of `valid`; None takes torch's global one
+        generator:torch.Generator|RowNoise|None=None,  # on the device of `valid`; None takes torch's global one
         positions:Tensor|Ragged|None=None,    # (B, D, N), or Ragged (total, D) for Ragged; what stands at padding never matters
     ) -> Tensor|Ragged:                       # laid out as `valid`, True = hidden
         "Draw a mask. Raises ValueError for a bad ratio, or positions that do not fit or are missing."
@@ -234,7 +254,7 @@ class BlockMask(Mask):
     def _stretch(self, rows, x, generator):
         "Random side of a block along each axis, (B, axes); the longest is at most `aspect` times the shortest."
         if self.aspect == 1: return x.new_ones(len(rows.n), x.shape[1])
-        return self.aspect ** torch.rand(len(rows.n), x.shape[1], dtype=x.dtype, device=x.device, generator=generator)
+        return self.aspect ** _row_chances(rows, x.shape[1], generator)
 
 # %% ../nbs/03_masking.ipynb #8599857f
 def _hide_groups(rows, order, first, count, fit):
@@ -261,8 +281,8 @@ def _random_groups(rows, coordinates, count, generator, fit):
     if not len(order): return rows.real
     first = _begins(rows, order, coordinates)
     group = torch.where(first, torch.arange(len(order), device=order.device), 0).cummax(0).values       # named by its first place
-    lot = torch.randperm(len(order), generator=generator, device=order.device)[group]                   # one for all of a group, no two alike
-    again = ((2 * rows.row + ~rows.real[order]) * len(order) + lot).argsort(stable=True)                # rows, padding last, groups by lot
+    lot, behind = _lots(rows, group, generator)                                                         # one for all of a group, no two alike
+    again = ((2 * rows.row + ~rows.real[order]) * behind + lot).argsort(stable=True)                    # rows, padding last, groups by lot
     lot = lot[again]
     return _hide_groups(rows, order[again], torch.cat([first[:1], lot[1:] != lot[:-1]]), count, fit)
 
@@ -318,7 +338,7 @@ class PerChannelMask(Mask):
     def _hide(self, rows, count, generator, fit='reach'):
         order = _order(rows, generator, _axis('axis', self.axis, rows))
         n = rows.n.clamp(min=1)
-        first = (torch.rand(len(n), dtype=torch.float64, device=n.device, generator=generator) * n).long()
+        first = (_row_chances(rows, 1, generator).squeeze(1) * n).long()
         place, count, n, first = rows.place, count[rows.row], n[rows.row], first[rows.row]
         dealt = ((place + 1) * count + first) // n > (place * count + first) // n            # of any `g` in a row, g * count / n, rounded down or up
         return torch.empty_like(rows.real).scatter_(0, order, dealt & (place < n) & rows.real[order])
@@ -351,7 +371,7 @@ class SpanMask(Mask):
 
     def _starts(self, rows, place, count, gaps, generator):
         "Which of a row's `count` hidden tokens begin a run, (total,) bool; the first does, and no more than there are gaps."
-        new = torch.rand(len(place), device=place.device, generator=generator) < 1 / self.mean_length
+        new = _slot_chances(rows, generator) < 1 / self.mean_length
         new &= (place > 0) & (place < count[rows.row])
         return _choose(rows, new, torch.minimum(rows.sum(new), gaps - 1), generator) | ((place == 0) & (count > 0)[rows.row])
 
@@ -401,7 +421,7 @@ class OneOfMask(_Several):
     def _hide(self, rows, count, generator, fit='reach'):
         weights = torch.tensor(self.weights or (1.,) * len(self.parts), dtype=torch.float64)
         bounds = (weights.cumsum(0) / weights.sum())[:-1].to(count.device)
-        drawn = torch.bucketize(torch.rand(len(count), dtype=torch.float64, device=count.device, generator=generator), bounds, right=True)
+        drawn = torch.bucketize(_row_chances(rows, 1, generator).squeeze(1), bounds, right=True)
         hidden = torch.zeros_like(rows.real)
         for i, part in enumerate(self.parts): hidden = hidden | part._hide(rows, count * (drawn == i), generator, fit)
         return hidden

@@ -4,7 +4,7 @@ from romae_nb.callbacks import *
 
 
 # %% d049cc66
-import math, pytest, tempfile, warnings
+import math, pytest, re, tempfile, warnings
 import numpy as np
 import torch
 from fastai.callback.core import Callback, CancelFitException
@@ -135,8 +135,8 @@ def test_accumulation_over_hidden_tokens():
         with learn.no_bar(), learn.no_logging(): learn.fit(2, .1)
         return torch.cat([p.detach().flatten() for p in model.parameters()])
 
-    whole, pieces, plain = stepped(24), stepped(8, [Accumulate(3)]), stepped(8)
-    assert torch.allclose(whole, pieces, atol=1e-6, rtol=0) and not torch.allclose(whole, plain, atol=1e-4)
+    at_once, pieces, plain = stepped(24), stepped(8, [Accumulate(3)]), stepped(8)
+    assert torch.allclose(at_once, pieces, atol=1e-6, rtol=0) and not torch.allclose(at_once, plain, atol=1e-4)
 
 
 # %% fc1d38ff
@@ -231,9 +231,9 @@ def test_accumulation_with_missing_numbers_and_weights():
         with learn.no_bar(), learn.no_logging(): learn.fit(1, .1)
         return torch.cat([p.detach().flatten() for p in model.parameters()])
 
-    whole, pieces, plain = gappy_step(24), gappy_step(8, [Accumulate(3)]), gappy_step(8)
-    assert torch.allclose(whole, pieces, atol=1e-6, rtol=0) and not torch.allclose(whole, plain, atol=1e-4)
-    assert torch.allclose(whole, gappy_step(24, [Accumulate(1)]), atol=1e-6, rtol=0)
+    at_once, pieces, plain = gappy_step(24), gappy_step(8, [Accumulate(3)]), gappy_step(8)
+    assert torch.allclose(at_once, pieces, atol=1e-6, rtol=0) and not torch.allclose(at_once, plain, atol=1e-4)
+    assert torch.allclose(at_once, gappy_step(24, [Accumulate(1)]), atol=1e-6, rtol=0)
 
 
 # %% 1ce6ec3a
@@ -291,7 +291,51 @@ def test_the_rest_of_fastai():
         if layout == 'ragged':
             assert len(preds) == 20 and [p.shape for p in preds] == [v.shape for v in targets[0]]
             assert all(p[~m].eq(0).all() and p[m].ne(0).any() for p, m in zip(preds, targets[1]))
-    with pytest.raises(ValueError, match="reduction: got 'none'"): learn.get_preds(with_loss=True)
+
+
+# %% 0b38e5ff
+def test_losses_of_samples():
+    for layout in ('ragged', 'padded'):
+        for kw in ({}, dict(max_tokens=90, bs=None)):
+            model = small(loss_kw=dict(channel_weights=(1., .5)))
+            learn = learner(gappy_loaders(64, 20, layout=layout, **dict(bs=16) | kw), model)
+            before = learn.loss_func, learn.loss_func.reduction
+            preds, targets, losses = learn.get_preds(with_loss=True)
+            assert losses.shape == (20,) and losses.min() > 0 and (learn.loss_func, learn.loss_func.reduction) == before
+            w = torch.tensor([1., .5])
+            if layout == 'ragged':
+                n = torch.stack([((m[:, None] & ~gone) * w).sum() for _, m, _, gone in zip(*targets)])
+                by_hand = torch.stack([((p - v).square() * (m[:, None] & ~gone) * w).sum() for p, v, m, gone in zip(preds, targets[0], targets[1], targets[3])]) / n
+                assert torch.allclose(losses, by_hand, rtol=1e-4)
+                assert learn.validate()[0] == pytest.approx(((losses * n).sum() / n.sum()).item(), rel=1e-5)
+            again = learn.get_preds(dl=learn.dls.valid.new(bs=3, max_tokens=None), with_loss=True)[2]
+            assert torch.allclose(losses, again, rtol=1e-4)               # whatever the batches
+    learn = Learner(loaders(64), small(), loss_func=len, cbs=MaskedPretraining())
+    with learn.no_bar(): assert learn.get_preds(with_loss=True)[2].shape == (32,) and learn.loss_func is len
+    for reduction in ('sum', 0, True):
+        with pytest.raises(ValueError, match="reduction: got .*; takes 'mean', 'none'"): MaskedLoss(small(), reduction)
+    with pytest.raises(TypeError, match='model: got a Linear; takes a MaskedAutoencoder'): MaskedLoss(torch.nn.Linear(2, 2))
+
+
+# %% e0caa834
+def test_a_loss_of_your_own():
+    def absolute(pred, values, mask, pad_mask=None, value_mask=None, reduction='mean'):
+        seen.append((pad_mask is not None, value_mask is not None))
+        error = (pred.data - values.data).abs().mean(1) if isinstance(pred, Ragged) else (pred - values).abs().mean(2)
+        hidden = mask.data if isinstance(mask, Ragged) else mask & ~pad_mask
+        if reduction == 'mean': return error[hidden].mean()
+        return torch.stack([e[m].mean() for e, m in zip(pred.like(error).rows(), mask.rows())])
+
+    for layout in ('ragged', 'padded'):
+        seen = []
+        learn = learner(loaders(64, layout=layout), loss_func=absolute)
+        learn.fit(2, 1e-3)
+        assert set(seen) == {(layout == 'padded', False)} and learn.recorder.metric_names == ['epoch', 'train_loss', 'valid_loss', 'time']
+        assert learn.recorder.values[1][0] < learn.recorder.values[0][0] and isinstance(learn.loss_func, MaskedLoss)
+    losses = learner(loaders(64, 20), loss_func=absolute).get_preds(with_loss=True)[2]
+    assert losses.shape == (20,) and losses.min() > 0
+    for bad in ('mse', 3, []):
+        with pytest.raises(TypeError, match='loss_func: got .*; takes a function'): MaskedPretraining(loss_func=bad)
 
 
 # %% b4fe7d7a
@@ -312,7 +356,7 @@ def test_lr_find_runs():
 
 # %% 4036c6ca
 def test_refuses():
-    with pytest.raises(TypeError, match='learn.model: got a Linear; takes a MaskedAutoencoder'): learner(model=torch.nn.Linear(2, 2)).fit(1)
+    with pytest.raises(TypeError, match='learn.model: got a Linear; takes a MaskedAutoencoder'): Learner(loaders(64), torch.nn.Linear(2, 2), loss_func=len, cbs=MaskedPretraining()).fit(1)
     learn = learner(loaders(64)); learn.dls.train.dataset.__class__ = type('Wrong', (type(learn.dls.train.dataset),), dict(n_inp=1))
     with pytest.raises(ValueError, match='looks like positions; takes loaders whose n_inp'): learn.fit(1)
 
@@ -375,5 +419,147 @@ def test_drop_tokens_refuses():
     with pytest.raises(ValueError, match='ratio: got 1.0'): DropTokens(1.)
     padded = dataloaders(IrregularDataset(*sines(12)), splits=(range(6), range(6, 12)), bs=6, device='cpu', layout='padded')
     with pytest.raises(ValueError, match='batch: got values in a Tensor; DropTokens takes Ragged'): learner(padded).fit(1, cbs=DropTokens())
-    cb = DropTokens(); cb.learn = type('L', (), dict(xb=padded.one_batch()[:2], training=True))()         # loaders that are not ours
+    cb = DropTokens(); cb.learn = type('L', (), dict(xb=padded.one_batch()[:2], training=True, dl=padded.train))()         # loaders that are not ours
     with pytest.raises(ValueError, match='batch: got values in a Tensor'): cb.before_batch()
+
+
+# %% a32f9df6
+def test_a_loss_of_nan_is_told_once():
+    def warned(*cbs, **kw):
+        "Messages of a fit of two epochs."
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter('always')
+            learner(loaders(64, bs=8)).fit(2, kw.get('lr', 1e-3), cbs=[FiniteLoss(), *cbs])
+        return [str(w.message) for w in caught if str(w.message).startswith('loss: got')]
+
+    class Break_it(Callback):
+        "After the second step: a weight, or the values of the next batch."
+        order = 20.5
+        def __init__(self, what): self.what = what
+        def after_step(self):
+            if self.what != 'weight' or self.train_iter != 1: return
+            with torch.no_grad(): dict(self.model.named_parameters())['encoder.blocks.0.mlp.fc1.weight'][0, 0] = math.nan
+        def before_batch(self):
+            values, *rest = self.learn.xb
+            if self.what == 'values' and self.training and self.train_iter == 2: self.learn.xb = (values.like(values.data * math.nan), *rest)
+        def after_loss(self):
+            if self.what == 'loss' and self.training and self.train_iter == 2: self.learn.loss = self.learn.loss * math.inf
+
+    assert warned() == []
+    for what, where in (('weight', r'got nan at step 3 \(epoch 1, batch 3\); the first parameter that is not finite is encoder.blocks.0.mlp.fc1.weight \(1 in all\)'),
+                        ('values', 'got nan at step 3 .*; input 0 of the batch holds NaN'), ('loss', 'got inf at step 3 .*; all parameters are still finite')):
+        message, = warned(Break_it(what))
+        assert re.match(f'loss: {where}.*Takes finite numbers: try a lower rate', message), message
+    learn = learner(loaders(64, bs=8, path=tempfile.mkdtemp())); learn.add_cb(FiniteLoss())
+    with warnings.catch_warnings(record=True) as caught:
+        learn.lr_find(end_lr=1e30, num_it=30, show_plot=False, stop_div=False)
+    assert not [w for w in caught if 'loss: got' in str(w.message)]
+
+
+# %% d9aa0482
+def test_validation_every_few_epochs():
+    class Count(Callback):
+        def before_fit(self): self.seen = []
+        def before_validate(self): self.seen.append(self.epoch)
+
+    for k, epochs, want in ((2, 5, [1, 3, 4]), (5, 3, [2]), (1, 2, [0, 1]), (np.int64(3), 3, [2])):
+        learn = learner(loaders(64))
+        learn.fit(epochs, 1e-3, cbs=[ValidateEvery(k), count := Count()])
+        assert count.seen == want and len(learn.recorder.values) == epochs
+        for i, row in enumerate(learn.recorder.values): assert len(row) == 3 and math.isfinite(row[0]) and (math.isfinite(row[1]) == math.isfinite(row[2]) == (i in want))
+    learn = learner(loaders(64)); learn.add_cb(ValidateEvery(2)); learn.fit(3, 1e-3)
+    assert len(learn.validate()) == 2 and len(learn.get_preds()[0]) == 32 and '_do_epoch_validate' not in vars(learn)
+    with pytest.raises(RuntimeError): learn.fit(1, 1e-3, cbs=Break(RuntimeError('x')))
+    learn.remove_cb(ValidateEvery)
+    assert '_do_epoch_validate' not in vars(learn)
+    for bad in (0, -1, 1.5, True, None, 'x', [], math.nan):
+        with pytest.raises((TypeError, ValueError), match='epochs: got'): ValidateEvery(bad)
+
+
+# %% 024d6c39
+class MasksOf(Callback):
+    "Text of the mask of each sample, by part and epoch. Samples are known by their first time."
+    order = 30
+    def before_fit(self): self.seen = {}
+    def before_batch(self):
+        values, positions, pad, mask, *_ = self.learn.xb
+        if pad is not None: positions, mask = Ragged.from_padded(positions.transpose(1, 2), pad), Ragged.from_padded(mask, pad)
+        for x, m in zip(positions.rows(), mask.rows()):
+            key = self.training, self.epoch if self.training else len([k for k in self.seen if k[2] == x[0].item() and not k[0]]), x[0].item()
+            assert self.seen.setdefault(key, m.tolist()) == m.tolist()
+
+def hidden_by(dls, epochs=2, cbs=None, **kw):
+    learn = learner(dls, **kw)
+    learn.fit(epochs, 1e-3, cbs=[masks := MasksOf(), *(cbs or [])])
+    return masks.seen
+
+
+# %% 523cd339
+def test_masks_are_functions_of_seed_epoch_and_sample():
+    want = hidden_by(loaders(64, 20, bs=44))
+    assert len(want) == 2 * 64
+    for kw in (dict(bs=5), dict(bs=16, seed=9), dict(bs=7, shuffle=False), dict(bs=8, layout='padded'), dict(bs=None, max_tokens=90), dict(bs=16, num_workers=1)):
+        assert hidden_by(loaders(64, 20, **kw)) == want
+    for kind in ('span', dict(kind='union', parts=['block', 'random'])):
+        assert hidden_by(loaders(64, 20, bs=44), model=small(mask_fn=kind)) == hidden_by(loaders(64, 20, bs=5, layout='padded'), model=small(mask_fn=kind)) != want
+    assert hidden_by(loaders(64, 20), seed=1) != want
+    by_epoch = [{k[2]: m for k, m in want.items() if k[:2] == (True, e)} for e in (0, 1)]
+    assert all(by_epoch[0][s] != by_epoch[1][s] for s in by_epoch[0] if len(by_epoch[0][s]) > 5)
+    valid = {k[2]: m for k, m in want.items() if k[:2] == (False, 0)}
+    assert len(valid) == 20 and all(want[False, 1, s] == m for s, m in valid.items())
+
+
+# %% ebf9a458
+def test_masks_do_not_know_processes_or_new_starts():
+    want, shares = hidden_by(loaders(64, 20, bs=44)), []
+    for rank in (0, 1):
+        dls = loaders(64, 20, bs=8)
+        dls.train.shard(rank, 2); dls.valid.shard(rank, 2, whole=True)
+        shares.append(hidden_by(dls))
+    assert shares[0] | shares[1] == want and not shares[0].keys() & shares[1].keys()
+    dls = loaders(64, 20, bs=8)
+    dls.train.load_state_dict(dls.train.state_dict() | dict(epoch=1, batch=3))
+    late = {k: m for k, m in hidden_by(dls, epochs=1).items() if k[0]}
+    assert len(late) == 44 - 24 and all(want[True, 1, s] == m for (_, _, s), m in late.items())
+
+
+# %% e1918fb7
+def test_copies_and_dropped_tokens():
+    from romae_nb.augment import repeated
+    dls = loaders(64, 20, bs=9, shuffle=False)
+    dls.loaders[0] = repeated(dls.train, 3)
+    first = masks_of(learner(dls), 1)[0][0]
+    rows = Ragged.from_rows([v for v in dls.train.one_batch()[0].rows()]).like(first).rows()
+    assert rows[0].tolist() != rows[1].tolist() != rows[2].tolist() and len({len(r) for r in rows[:3]}) == 1
+    kept = []
+    for bs in (5, 44): kept.append(hidden_by(loaders(64, 20, bs=bs), cbs=[DropTokens(.2, seed=3)]))
+    assert kept[0] == kept[1] != hidden_by(loaders(64, 20))
+
+
+# %% 62c50af8
+def test_a_generator_where_samples_have_no_numbers():
+    class Given(Callback):
+        order = 19.5
+        def before_batch(self): kinds.append(type(self.learn.masked_pretraining._source(self.learn.model, self.learn.xb[0])))
+    def foreign(valid, ratio, generator, positions): return random_mask(valid, ratio, generator)
+    from romae_nb.masking import random_mask
+    from romae_nb.noise import RowNoise
+    for model, loader, kind in ((small(), loaders(64), RowNoise), (small(mask_fn=random_mask), loaders(64), RowNoise), (small(mask_fn=foreign), loaders(64), torch.Generator)):
+        kinds = []
+        learner(loader, model).fit(1, 1e-3, cbs=Given())
+        assert set(kinds) == {kind}
+
+
+# %% b50c00c7
+def test_arguments_are_checked():
+    for bad in (None, 'x', 1.5, True, [], math.nan):
+        for make in (lambda x: MaskedPretraining(x), lambda x: DropTokens(seed=x)):
+            with pytest.raises((TypeError, ValueError), match='seed: got .*; takes a whole number'): make(bad)
+    for bad in (None, 'x', 1, 0, [], math.nan):
+        with pytest.raises((TypeError, ValueError), match='baseline: got'): MaskedPretraining(baseline=bad)
+    for bad in (None, 'x', True, 0, 1, -1, 1.5, [], math.nan):
+        with pytest.raises((TypeError, ValueError), match='ratio: got .*; takes a number, more than 0, less than 1'): DropTokens(bad)
+    for bad in ('x', True, 0, -1, 1.5, [], math.nan):
+        with pytest.raises((TypeError, ValueError), match='num_classes: got'): CheckFirstBatch(bad)
+    with pytest.raises(TypeError, match='scoring: got a str; takes a TokenLoss'): MeanLoss('mse')
+    assert MaskedPretraining(np.int64(3)).seed == 3 and type(DropTokens(np.float32(.5)).ratio) is float

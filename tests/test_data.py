@@ -86,6 +86,25 @@ def test_order_depends_on_seed_and_epoch():
         with pytest.raises(ValueError, match='max_tokens: got 5'): epoch_batches(2, None, shuffle, lengths=np.array([3, 9]), max_tokens=5)
 
 
+# %% eeb9a12f
+def test_rows_of_the_batch_at_hand():
+    lengths = np.random.default_rng(0).integers(3, 9, 23)
+    rows = IrregularDataset([np.full(n, float(i)) for i, n in enumerate(lengths)], [np.arange(n) for n in lengths])
+    for kw in (dict(bs=4), dict(max_tokens=20), dict(bs=4, shuffle=True), dict(bs=4, shuffle=True, num_workers=1)):
+        for rank in (None, 1):
+            dl = TokenDL(rows, seed=3, **kw)
+            if rank is not None: dl.shard(rank, 2)
+            assert dl.rows_at_hand() is None
+            for epoch in range(2):
+                for b in dl: assert dl.rows_at_hand() == (epoch, [(int(v[0, 0]),) for v in b[0].rows()])
+            dl.load_state_dict(dl.state_dict() | dict(epoch=5, batch=1))
+            for b in dl: assert dl.rows_at_hand() == (5, [(int(v[0, 0]),) for v in b[0].rows()])
+            assert dl.rows_at_hand() is None
+    dl = TokenDL(rows, max_tokens=20)
+    assert dl.mean_bs == 23 / len(dl) == 23 / len(dl.shard(0, 2)._plan(0)[0] + dl.shard(1, 2)._plan(0)[0]) and 2 < dl.mean_bs < 7 < dl.bs == 23
+    assert TokenDL(rows, bs=6).mean_bs == 6
+
+
 # %% 6a2f7f06
 def tiny(labelled=True, n=10):
     rng = np.random.default_rng(0)

@@ -12,6 +12,25 @@ from romae_nb.masking import hidden_count
 from romae_nb.tubelets import Ragged, patchify
 
 
+# %% 606202c0
+def test_losses_of_samples_make_up_that_of_the_batch():
+    for kind, kw in (('mse', {}), ('gaussian', dict(loss_kw=dict(channel_weights=(1., .5)))), ('cosine', dict(reference_mean=True))):
+        m = MaskedAutoencoder('romae_tiny_shallow', dict(tubelet_size=(1, 1, 1), in_chans=2, n_pos_dims=1, embed_dim=16, depth=1, num_heads=2), loss=kind, decoder_dim=16,
+                              decoder_heads=2, decoder_depth=1, **kw)
+        rows = Ragged.from_rows([torch.randn(n, 2) for n in (5, 1, 9)])
+        places = rows.like(torch.rand(len(rows.data), 1) * 9)
+        hidden = m.draw_mask(rows, places, generator=torch.Generator().manual_seed(0))
+        out = m(rows, places, mask=hidden)
+        each, n = m.row_losses(out, rows, mask=hidden)
+        assert each.shape == (3,) and each[1] == 0 == n[1]                # a single token is never hidden
+        assert torch.allclose((each * n).sum() / n.sum(), m.loss(out, rows, mask=hidden))
+        one = Ragged.from_rows(rows.rows()[:1])
+        assert torch.allclose(each[0], m.loss(one.like(out.rows()[0]), one, mask=one.like(hidden.rows()[0])))
+        padded, pad = rows.to_padded()
+        hidden, out = hidden.to_padded()[0].bool(), out.to_padded()[0]
+        if kind != 'cosine': assert torch.allclose(m.row_losses(out, padded, mask=hidden, pad_mask=pad)[0], each)
+
+
 # %% 67c9185b
 def small_mae(seed=0, **kw):
     torch.manual_seed(seed)

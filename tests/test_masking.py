@@ -8,6 +8,7 @@ import json, math, pickle, pytest, torch
 from dataclasses import replace
 from hypothesis import given, settings, strategies as st
 from scipy import ndimage
+from romae_nb.noise import RowNoise
 from romae_nb.positions import grid_positions
 from romae_nb.tubelets import Ragged
 
@@ -280,3 +281,42 @@ def test_choices_and_edges():
         assert fn(torch.zeros(2, 3, dtype=torch.bool), .5, gen(), torch.zeros(2, 2, 3)).sum() == 0
         empty = Ragged(torch.zeros(0, 2), torch.zeros(3, dtype=torch.long), 0)
         assert fn(empty, .5, gen(), empty).shape == (0,)
+
+
+# %% 7aaa6ba7
+every_kind = [RandomMask(), BlockMask(n_blocks=2, aspect=2.), TubeMask(), ChannelMask(1), PerChannelMask(1), SuffixMask(), SuffixMask(whole=True), SpanMask(2.),
+              UnionMask(('tube', 'block', 'random')), OneOfMask(('suffix', 'span', 'channel'))]
+some_places = [torch.randint(0, 4, (n, 2), generator=gen()).double() for n in (12, 5, 9, 1, 7)]
+
+def drawn(fn, samples, seed=0, ragged=True):
+    "What each sample hides, as text: all drawn in one batch."
+    rows, noise = Ragged.from_rows([some_places[i] for i in samples]), RowNoise(samples, seed)
+    if ragged: masks = fn(rows, .6, noise, rows).rows()
+    else:
+        positions, pad = rows.to_padded()
+        masks = [m[~p] for m, p in zip(fn(~pad, .6, noise, positions.transpose(1, 2)), pad)]
+    return {i: ''.join('.#'[int(hidden)] for hidden in m) for i, m in zip(samples, masks)}
+
+
+# %% 1f6dbb1f
+@pytest.mark.parametrize('fn', every_kind, ids=str)
+def test_a_row_hides_the_same_in_every_batch(fn):
+    seen = set()
+    for seed in range(5):
+        whole = drawn(fn, [0, 1, 2, 3, 4], seed)
+        for samples in ([4, 3, 2, 1, 0], [2], [0, 3], [1, 4, 2]):
+            for ragged in (True, False): assert drawn(fn, samples, seed, ragged) == {i: whole[i] for i in samples}
+        seen.add(tuple(whole.values()))
+    assert len(seen) > 1 or fn == SuffixMask(whole=True)             # which leaves nothing to chance
+
+
+# %% beb68a08
+@pytest.mark.parametrize('fn', every_kind, ids=str)
+def test_numbers_of_rows_give_the_same_distribution(fn):
+    n, pos = 3000, torch.tensor([[0, 0, 0, 1, 1, 2, 2, 2.], [0, 1, 3, 0, 2, 1, 4, 5]]).expand(3000, 2, 8)
+    valid = torch.ones(n, 8, dtype=torch.bool)
+    a, b = (fn(valid, .4, noise, pos).double() for noise in (gen(1), RowNoise(range(n), 1)))
+    bound = 5 * math.sqrt(2 * .25 / n)
+    assert (a.mean(0) - b.mean(0)).abs().max() < bound
+    pairs = lambda m: m.T @ m / n                                    # how often two tokens are hidden together
+    assert (pairs(a) - pairs(b)).abs().max() < bound
