@@ -281,7 +281,7 @@ def test_dataloaders_refuse():
          r'splits: got a part of shape \(6,\) and type int64, 5 to 10; takes sample numbers from 0 to 9'),
         ((ds,), dict(splits=(range(5), [])), r'splits: got a part of shape \(0,\)'),
         ((ds, ds), dict(splits=(range(5), [7])), 'datasets: got 2 with splits'), ((ds, tiny(False)), {}, 'takes one kind'),
-        ((ds, ds), dict(layout='dense'), "layout: got 'dense'; takes 'ragged' or 'padded'"), ((ds, ds), dict(bs=0), 'bs: got 0'),
+        ((ds, ds), dict(layout='dense'), "layout: got 'dense'; takes 'ragged', 'padded'"), ((ds, ds), dict(bs=0), 'bs: got 0'),
         (([1, 2], [3]), {}, 'dataset: got list; takes an IrregularDataset'),
         ((ds, ds), dict(max_tokens=0), 'max_tokens: got 0'), ((ds, ds), dict(max_tokens=4), 'max_tokens: got 4, and sample'),
         ((ds, IrregularDataset(ds.values, ds.positions, ds.labels, ds.vocab, marks=True)), {}, 'marks True beside False'),
