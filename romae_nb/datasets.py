@@ -159,12 +159,13 @@ class TokenDataset:
         return f'{type(self).__name__}({counted(len(self), "sample")}, {self.describe()}, {self._describe_labels()})'
     def _describe_labels(self):
         return dict(classification=counted(self.c, 'class', 'classes'), multilabel=f'{counted(self.c, "label")} each', regression='numbers to predict').get(self.task, 'no labels')
+    def _form(self): return self.describe()
     def facts(self): return _facts(self, self)
     def _repr_html_(self): return facts_html(type(self).__name__, {'': self.facts()})
 
 def _facts(x, dataset):
     "What there is to say of a dataset, or of a part of it: name -> text."
-    out = dict(samples=f'{len(x):,}' + ('' if x is dataset or len(x) == len(dataset) else f' of {len(dataset):,}'), each=dataset.describe())
+    out = dict(samples=f'{len(x):,}' + ('' if len(x) == len(dataset) else f' of {len(dataset):,}'), each=dataset._form())
     if x.lengths is not None: out['tokens'] = span_text(x.lengths)
     if dataset.channels is not None: out['channels'] = listed(dataset.channels)
     out['labels'] = dataset._describe_labels()
@@ -215,10 +216,11 @@ class IrregularDataset(TokenDataset):
 
     def __len__(self): return len(self.values)
     def inputs(self, i): return self.values[i], self.positions[i]
-    def describe(self):
+    def describe(self): return f'{span_text(self.lengths)} tokens, {self._form()} each'
+    def _form(self):
         gaps = f' ({self.missing:.0%} missing)' if self.missing else ''
         numbers, axes = counted(self.n_values, 'value'), counted(self.n_axes, 'axis', 'axes')
-        return f'{span_text(self.lengths)} tokens, {numbers}{gaps} and {axes} each'
+        return f'{numbers}{gaps} and {axes}'
 
     def _check_channels(self):
         axis, names = self.channel_axis, self.channels

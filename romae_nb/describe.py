@@ -19,10 +19,10 @@ def counted(
     return f'{n:,} {one if n == 1 else more or one + "s"}'
 
 def span_text(
-    numbers,   # such as tokens per sample
+    numbers,   # such as tokens per sample; not none
 ) -> str:      # '64', or '20 to 40 (median 31)'
     "Least, middle and greatest."
-    low, middle, high = (f'{x:,.6g}' for x in (np.min(numbers), np.median(numbers), np.max(numbers)))
+    low, middle, high = (f'{x:,.6g}' for x in (f(np.asarray(numbers)) for f in (np.min, np.median, np.max)))
     return low if low == high else f'{low} to {high} (median {middle})'
 
 def listed(
@@ -35,15 +35,22 @@ def listed(
     return shown if len(names) <= most else f'{shown}, ... {len(names):,} in all'
 
 # %% ../nbs/09_describe.ipynb #f3f7bb8d
+def _lines(columns):
+    "Names, and the texts of all columns; one text where they agree."
+    names = list(dict.fromkeys(k for facts in columns.values() for k in facts))
+    rows = [(k, [str(facts.get(k, '')) for facts in columns.values()]) for k in names]
+    return [(k, texts[:1] if len(set(texts)) == 1 else texts) for k, texts in rows]
+
 def facts_html(
     title:str,            # above the table
     columns:dict,         # name of an object -> its facts, {name: text}; one object needs no name
 ) -> str:                 # as Jupyter shows it
     "Facts of several objects side by side."
-    names = list(dict.fromkeys(k for facts in columns.values() for k in facts))
-    line = lambda tag, cells: '<tr>' + ''.join(f'<{tag} style="text-align:left">{html.escape(str(c))}</{tag}>' for c in cells) + '</tr>'
-    head = line('th', ['', *columns]) if len(columns) > 1 else ''
-    body = ''.join(line('td', [k, *(facts.get(k, '') for facts in columns.values())]) for k in names)
+    n = len(columns)
+    cell = lambda tag, text, span=1: f'<{tag} colspan="{span}" style="text-align:left">{html.escape(text)}</{tag}>'
+    line = lambda tag, k, texts: f'<tr>{cell(tag, k)}{"".join(cell(tag, t, n if len(texts) == 1 else 1) for t in texts)}</tr>'
+    head = line('th', '', list(columns)) if n > 1 else ''
+    body = ''.join(line('td', k, texts) for k, texts in _lines(columns))
     return f'<table><caption style="text-align:left"><b>{html.escape(title)}</b></caption>{head}{body}</table>'
 
 def facts_text(
@@ -51,7 +58,8 @@ def facts_text(
     columns:dict,  # as for `facts_html`
 ) -> str:          # lines of even columns
     "The same as plain text."
-    names = list(dict.fromkeys(k for facts in columns.values() for k in facts))
-    rows = ([['', *columns]] if len(columns) > 1 else []) + [[k, *(str(f.get(k, '')) for f in columns.values())] for k in names]
-    widths = [max(map(len, column)) for column in zip(*rows)]
-    return '\n'.join([title] + ['  ' + '  '.join(c.ljust(w) for c, w in zip(row, widths)).rstrip() for row in rows])
+    n = len(columns)
+    rows = ([['', *columns]] if n > 1 else []) + [[k, *texts] for k, texts in _lines(columns)]
+    widths = [max(len(r[i]) for r in rows if i == 0 or len(r) == n + 1) for i in range(n + 1) if any(len(r) == n + 1 for r in rows) or i == 0]
+    lines = ['  '.join(c.ljust(w) for c, w in zip(r, [*widths, 0])).rstrip() for r in rows]
+    return '\n'.join([title] + ['  ' + text for text in lines])

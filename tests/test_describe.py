@@ -10,7 +10,9 @@ import numpy as np
 # %% 9f1cd76d
 def test_facts_become_tables():
     both = dict(a=dict(x='1 < 2'), b=dict(x='3', y='4'))
-    assert facts_text('t', both) == 't\n     a      b\n  x  1 < 2  3\n  y         4' and facts_text('t', dict(a=dict(x='1'))) == 't\n  x  1'
+    assert facts_text('t', both) == 't\n     a      b\n  x  1 < 2  3\n  y         4'
+    assert facts_text('t', {k: f | dict(z='the same for all') for k, f in both.items()}).splitlines()[2:] == ['  x  1 < 2  3', '  z  the same for all', '  y         4']
+    assert facts_text('t', dict(a=dict(x='1'))) == 't\n  x  1'
     page = facts_html('<t>', both)
     assert '&lt;t&gt;' in page and '1 &lt; 2' in page and page.count('<tr>') == 3 and facts_html('t', dict(a=dict(x=1))).count('<tr>') == 1
     assert span_text([5]) == '5' and span_text(np.array([3, 1_000_000, 2])) == '2 to 1e+06 (median 3)' and counted(2, 'class', 'classes') == '2 classes'
