@@ -11,11 +11,14 @@ import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 import numpy as np
 import torch
 from fastcore.basics import patch
 from torch import Tensor
 
+from .arrays import as_numbers
+from .checks import ArgumentTypeError, ArgumentValueError, flag, instance, number, whole
 from .hub import _write_folder, _write_json
 from .positions import Rebase, fit_rebase
 from .tubelets import Ragged
@@ -30,18 +33,46 @@ class Scaling:
     channel_axis:int|None=None     # position axis that holds the channel's number, from 1, where a token is one observation; None: channels lie side by side
 
     def __post_init__(self):
-        ok = len(self.mean) == len(self.std) and all(map(math.isfinite, (*self.mean, *self.std))) and all(s > 0 for s in self.std)
-        if not ok: raise ValueError(f'std: got mean={self.mean} and std={self.std}; takes as many finite numbers in both, std above 0')
+        for name in ('mean', 'std'): object.__setattr__(self, name, _floats(name, getattr(self, name)))
+        if len(self.mean) != len(self.std):
+            raise ArgumentValueError('std', f'mean={self.mean} and std={self.std}', 'as many numbers in both')
+        for x in self.std: number('std', x, above=0)
+        if self.rebase is not None: object.__setattr__(self, 'rebase', _whole_rebase(self.rebase))
+        axes = None if self.rebase is None else len(self.rebase.origin) - 1
+        object.__setattr__(self, 'channel_axis', whole('channel_axis', self.channel_axis, low=0, high=axes, none=True))
+
+    @property
+    def _needs_float64(self):
+        "Whether float32 would blur the values in the data's units."
+        return any(abs(m) * torch.finfo(torch.float32).eps > 1e-3 * s for m, s in zip(self.mean, self.std))
+
+def _floats(name, numbers):
+    "A tuple of finite numbers, of a list, array or tensor."
+    numbers = numbers.tolist() if hasattr(numbers, 'tolist') else numbers
+    if not isinstance(numbers, (list, tuple)): raise ArgumentTypeError(name, repr(numbers), 'numbers, one per channel')
+    return tuple(float(number(name, x)) for x in numbers)
+
+def _whole_rebase(rebase):
+    "A `Rebase` that can be undone: numbers of Python, none of its scales 0."
+    instance('rebase', rebase, Rebase, 'a Rebase, or None')
+    origin, scale = _floats('rebase.origin', rebase.origin), _floats('rebase.scale', rebase.scale)
+    for x in scale: number('rebase.scale', x, above=0)
+    if len(origin) != len(scale) or not origin:
+        raise ArgumentValueError('rebase.scale', f'{len(scale)} for {len(origin)} axes of origin', 'one per axis')
+    return Rebase(origin, scale, float(number('rebase.start', rebase.start)))
 
 # %% ../nbs/09_scaling.ipynb #1d7a6220
 @patch
 def _stats(self:Scaling, x, positions):
     "Mean and standard deviation laid out so that they meet the numbers of `x`, a batch's tensor."
-    mean, std = (torch.tensor(v, dtype=torch.float32, device=x.device) for v in (self.mean, self.std))
+    mean, std = (torch.tensor(v, dtype=_widest(x.device), device=x.device) for v in (self.mean, self.std))
     if self.channel_axis is not None: return _looked_up(mean, positions, self.channel_axis), _looked_up(std, positions, self.channel_axis)
     axis = -1 if x.ndim < 4 else -3
     if x.shape[axis] != len(mean): raise ValueError(f'values: got {x.shape[axis]} channels in shape {tuple(x.shape)}; takes {len(mean)}, as were fitted')
     return (m if axis == -1 else m[:, None, None] for m in (mean, std))
+
+_HALVES = torch.float16, torch.bfloat16
+def _widest(device): return torch.float32 if device.type == 'mps' else torch.float64       # Apple's GPUs know no float64
 
 def _looked_up(numbers, positions, axis):
     "One number per token, (..., 1), by the channel number among its positions, (..., D)."
@@ -68,18 +99,20 @@ def scale_values(self:Scaling,
     values:Tensor|Ragged,               # of a batch, in the data's units: (B, T, C), (B, C, H, W), (B, T, C, H, W) or Ragged (total, C)
     positions:Tensor|Ragged|None=None,  # as the data has them, (B, D, N) or Ragged (total, D); needed with `channel_axis`
     pad_mask:Tensor|None=None,          # (B, N) bool, True = padding, which becomes 0
-) -> Tensor|Ragged:                     # minus mean, over standard deviation; NaN stays NaN
+) -> Tensor|Ragged:                     # minus mean, over standard deviation: computed in float64, then float32; NaN stays NaN
     "Values as the model should see them."
-    return _on_values(lambda x, mean, std: (x - mean) / std, self, values, positions, pad_mask)
+    scaled = _on_values(lambda x, mean, std: (x - mean) / std, self, values, positions, pad_mask)
+    return scaled.to(values.dtype if values.dtype in _HALVES else torch.float32) if self.mean else scaled
 
 @patch
 def unscale_values(self:Scaling,
     values:Tensor|Ragged,               # as `scale_values` returned them
     positions:Tensor|Ragged|None=None,  # of either side: channel numbers are the same
     pad_mask:Tensor|None=None,          # (B, N) bool, True = padding, which becomes 0
-) -> Tensor|Ragged:                     # in the data's units
+) -> Tensor|Ragged:                     # in the data's units; float64 where float32 would step by more than a thousandth of a deviation
     "Values back in the data's units."
-    return _on_values(lambda x, mean, std: x * std + mean, self, values, positions, pad_mask)
+    back = _on_values(lambda x, mean, std: x * std + mean, self, values, positions, pad_mask)
+    return back if self._needs_float64 or not self.mean else back.to(values.dtype)
 
 # %% ../nbs/09_scaling.ipynb #76d48bac
 @patch
@@ -102,25 +135,69 @@ def _on_positions(self:Scaling, fn, positions):
     return positions.like(fn(positions.data.T).T) if isinstance(positions, Ragged) else fn(positions)
 
 # %% ../nbs/09_scaling.ipynb #796d86b5
+class _Moments(NamedTuple):
+    "What is known of each channel, (C,) in float64."
+    n:Tensor         # numbers seen
+    mean:Tensor      # of these
+    squares:Tensor   # summed, about the mean
+    low:Tensor       # least
+    high:Tensor      # greatest
+    rounding:Tensor  # of the type that they came in, relative to a number's size
+
 def _moments(x):
-    "Count, mean and squares about the mean of each column of (n, C), without NaN."
+    "Of each column of (n, C), without NaN."
+    rounding = torch.finfo(x.dtype if x.is_floating_point() else torch.float64).eps
     x = x.double()
-    n = x.isnan().logical_not().sum(0).double()
+    there = x.isnan().logical_not()
+    n = there.sum(0).double()
     mean = x.nansum(0) / n.clamp(min=1)
-    return n, mean, (x - mean).square().nansum(0)
+    low, high = x.masked_fill(~there, math.inf).amin(0), x.masked_fill(~there, -math.inf).amax(0)
+    return _Moments(n, mean, (x - mean).square().nansum(0), low, high, torch.full_like(mean, rounding))
 
 def _merge(a, b):
-    (n, mean, m2), (k, other, o2) = a, b
-    share = k / (n + k).clamp(min=1)
-    return n + k, mean + (other - mean) * share, m2 + o2 + (other - mean).square() * n * share
+    n = a.n + b.n
+    share = b.n / n.clamp(min=1)
+    mean = a.mean + (b.mean - a.mean) * share
+    squares = a.squares + b.squares + (b.mean - a.mean).square() * a.n * share
+    return _Moments(n, mean, squares, a.low.minimum(b.low), a.high.maximum(b.high), a.rounding.maximum(b.rounding))
 
+def _deviations(m):
+    "What to divide each channel by: 1 for a constant one, or its size, where its own rounding is larger than 1."
+    spread, size = (m.high - m.low).clamp(min=0), m.high.abs().maximum(m.low.abs())
+    std = (m.squares / m.n.clamp(min=1)).sqrt()
+    std = torch.where(std > 0, std, spread)                                     # squares that are too small for float64
+    return torch.where(spread > m.rounding * size, std, torch.where(spread > 1, size, 1)).where(m.n > 0, torch.ones_like(std))
+
+# %% ../nbs/09_scaling.ipynb #bc603572
 def _columns(values, positions, channel_axis, n_channels):
     "A sample's numbers as (n, C), NaN where there is none."
     if channel_axis is None: return values.flatten(0, -2) if values.ndim < 3 else values.movedim(-3, -1).flatten(0, -2)
+    channel = _channel_numbers(positions, channel_axis, n_channels)
+    if values.shape != (len(channel), 1): raise ArgumentValueError('samples', f'values of shape {tuple(values.shape)} beside a channel_axis', '(n, 1)')
     out = values.new_full((len(values), n_channels), math.nan)
-    return out.scatter_(1, positions[:, channel_axis, None].long() - 1, values)
+    return out.scatter_(1, channel[:, None] - 1, values)
 
-# %% ../nbs/09_scaling.ipynb #bc603572
+def _channel_numbers(positions, axis, n):
+    if positions is None: raise ArgumentValueError('channel_axis', f'{axis} for samples without positions', 'None there')
+    if positions.ndim != 2 or axis >= positions.shape[1]:
+        raise ArgumentValueError('channel_axis', f'{axis} for positions of shape {tuple(positions.shape)}', 'one of their axes')
+    channel = positions[:, axis].round().long()
+    if len(channel) and (channel.min() < 1 or channel.max() > n):
+        raise ArgumentValueError('channels', f'{n} for channel numbers from {int(channel.min())} to {int(channel.max())}', 'the largest of them')
+    return channel
+
+def _of_sample(i, sample, irregular):
+    "Values, and positions where there are any."
+    if hasattr(sample, 'keys'): sample = [sample[k] for k in ('values', 'positions') if k in sample]
+    if not isinstance(sample, (tuple, list)) or len(sample) < 1 + irregular:
+        raise ArgumentTypeError('samples', f'a {type(sample).__name__} at {i}',
+                                'tuples (values, positions[, label])' if irregular else 'tuples (values[, label])')
+    values = as_numbers('samples', sample[0], f' for the values of sample {i}')
+    if not 2 <= values.ndim <= 4 or not values.numel():
+        raise ArgumentValueError('samples', f'values of shape {tuple(values.shape)} at {i}', '(n, C), (C, H, W) or (T, C, H, W)')
+    return values, as_numbers('samples', sample[1], f' for the positions of sample {i}') if irregular else None
+
+# %% ../nbs/09_scaling.ipynb #870ff1f6
 def fit_scaling(
     samples:Iterable,                   # of the training part: tuples (values[, positions][, label]), as a `Part` or dataset gives them
     irregular:bool|None=None,           # whether positions stand behind the values; None asks `samples.irregular`
@@ -129,22 +206,26 @@ def fit_scaling(
     unit:str|tuple[float, ...]='step',  # as `fit_rebase` takes it: the median distance to the next token becomes 1, or scales as given
 ) -> Scaling:                           # a channel that never changes is shifted, and left at its size
     "Means, standard deviations, origin and scale from training data."
-    irregular = getattr(samples, 'irregular', False) if irregular is None else irregular
-    channel_axis = getattr(samples, 'channel_axis', None) if channel_axis is None else channel_axis
-    if channel_axis is not None and channels is None: channels = len(getattr(samples, 'channels', None) or ())
-    if channel_axis is not None and not channels: raise ValueError('channels: got none beside a channel_axis; takes how many there are')
+    if not (hasattr(samples, '__iter__') or hasattr(samples, '__getitem__')): raise ArgumentTypeError('samples', f'a {type(samples).__name__}', 'samples one behind another')
+    irregular = bool(getattr(samples, 'irregular', False)) if irregular is None else flag('irregular', irregular)
+    if channel_axis is None: channel_axis = getattr(samples, 'channel_axis', None)
+    if channel_axis is not None and channels is None: channels = len(getattr(samples, 'channels', None) or ()) or None
+    whole('channel_axis', channel_axis, low=0, none=True)
+    if channel_axis is not None and channels is None: raise ArgumentValueError('channels', 'none beside a channel_axis', 'how many there are')
+    channels = whole('channels', channels, low=1, none=True)
     total, rows = None, []
-    for values, *rest in samples:
-        one = _moments(_columns(values, rest[0] if irregular else None, channel_axis, channels))
-        if total is not None and len(one[0]) != len(total[0]): raise ValueError(f'samples: got {len(one[0])} channels behind {len(total[0])}; takes as many in each')
+    for i, sample in enumerate(samples):
+        values, positions = _of_sample(i, sample, irregular)
+        one = _moments(_columns(values, positions, channel_axis, channels))
+        if total is not None and len(one.n) != len(total.n):
+            raise ArgumentValueError('samples', f'{len(one.n)} channels behind {len(total.n)}', 'as many in each')
         total = one if total is None else _merge(total, one)
-        if irregular: rows.append(rest[0].T)
-    if total is None: raise ValueError('samples: got none; takes one at least')
-    n, mean, m2 = total
-    if not mean.isfinite().all(): raise ValueError('samples: got infinite numbers; takes finite ones, NaN where one is missing')
-    std = (m2 / n.clamp(min=1)).sqrt()
-    std = torch.where(std > 1e-12 * mean.abs().clamp(min=1e-12), std, torch.ones_like(std))
-    return Scaling(tuple(mean.tolist()), tuple(std.tolist()), _fit_rebase(rows, channel_axis, unit) if irregular else None, channel_axis)
+        if irregular: rows.append(positions.T)
+    if total is None: raise ArgumentValueError('samples', 'none', 'one at least')
+    if not (total.mean.isfinite() & total.squares.isfinite()).all():
+        raise ArgumentValueError('samples', 'infinite numbers', 'finite ones, NaN where one is missing')
+    rebase = _fit_rebase(rows, channel_axis, unit) if irregular else None
+    return Scaling(tuple(total.mean.tolist()), tuple(_deviations(total).tolist()), rebase, channel_axis)
 
 # %% ../nbs/09_scaling.ipynb #2d241890
 def _fit_rebase(rows, channel_axis, unit):

@@ -10,8 +10,11 @@ from collections import Counter
 from itertools import takewhile
 from pathlib import Path
 import numpy as np
+from torch import Tensor
 
-from .datasets import IrregularDataset, as_numbers
+from .arrays import as_numbers
+from .checks import ArgumentTypeError, ArgumentValueError, choice, path_text, shown
+from .datasets import IrregularDataset
 from .images import _extra
 
 # %% ../nbs/12_series.ipynb #b2c2da93
@@ -27,8 +30,8 @@ def series_dataset(
     marks:bool|None=None,  # of 'times': whether batches mark missing numbers; None: where there are any. The same for all parts, so tell it
 ) -> IrregularDataset:     # a moment at which nothing was read is left out
     "Series as a dataset, in either layout of tokens. Raises ValueError for a sample without any number."
-    if tokens not in TOKENS: raise ValueError(f'tokens: got {tokens!r}; takes {" or ".join(map(repr, TOKENS))}')
-    values, times = ([as_numbers(name, x, f' in sample {i}').numpy() for i, x in enumerate(xs)] for name, xs in (('values', values), ('times', times)))
+    choice('tokens', tokens, TOKENS)
+    values, times = _arrays('values', values), _arrays('times', times)
     values = [v[:, None] if v.ndim == 1 else v for v in values]
     if len(widths := {v.shape[1:] for v in values}) != 1 or len(min(widths)) != 1:
         raise ValueError(f'values: got arrays of shapes {sorted({v.shape for v in values})[:4]}; takes one (n, C) array per sample, of the same C throughout')
@@ -46,39 +49,48 @@ def series_dataset(
     return IrregularDataset([v[p] for v, p in zip(values, pairs)], positions, labels, vocab, False, channels, channel_axis=0)
 
 # %% ../nbs/12_series.ipynb #1874733f
+def _arrays(name, xs):
+    if isinstance(xs, (str, bytes)) or not hasattr(xs, '__iter__'): raise ArgumentTypeError(name, f'a {type(xs).__name__}', 'one array per sample')
+    return [as_numbers(name, x, f' in sample {i}').numpy() for i, x in enumerate(xs)]
+
 def _channels(channels, n):
-    channels = list(range(n)) if channels is None else list(channels)
-    if len(channels) != n or len(set(channels)) != n: raise ValueError(f'channels: got {channels[:8]}; takes {n} names, all different')
+    channels = list(range(n)) if channels is None else _names('channels', channels)
+    if len(channels) != n or len(set(channels)) != n: raise ArgumentValueError('channels', f'{channels[:8]}', f'{n} names, all different')
     return channels
+
+def _names(name, x):
+    if isinstance(x, bytes) or not hasattr(x, '__iter__'): raise ArgumentTypeError(name, shown(x), 'names, in the order of their numbers')
+    return list(x)
 
 # %% ../nbs/12_series.ipynb #15ab1641
 def from_frame(
-    frame,                  # a pandas DataFrame, one reading a line
-    labels=None,            # a column of `frame`; a second frame with columns `id` and one more; or a mapping or Series, sample name -> class
-    id:str='id',            # column that names the sample
-    time:str='time',        # column of times: numbers, or dates
-    channel:str|None='channel',  # column that names the channel; None: there is one
-    value:str='value',      # column of readings; NaN is missing
+    frame,                  # a DataFrame of pandas or polars: one reading a line, or, with several `value` columns, one moment a line
+    labels=None,            # a column of `frame`; a second frame with columns `id` and one more; a mapping or Series, sample name -> class; or an array, one per sample in the order of `ids`
+    id='id',                # column that names the sample
+    time='time',            # column of times: numbers, or dates
+    channel='channel',      # column that names the channel; None: there is one. Not looked at with several `value` columns
+    value='value',          # column of readings, missing ones NaN or null; a list of columns: one channel each
     tokens:str='times',     # 'times' or 'observations', see `series_dataset`
-    channels=None,          # all channels, in the order of their numbers; None takes those found, sorted. Give the training part's
+    channels=None,          # all channels, in the order of their numbers; None takes those found, sorted, or the `value` columns. Give the training part's
     vocab=None,             # what class numbers mean
     marks:bool|None=None,   # see `series_dataset`
 ) -> IrregularDataset:      # samples in the order in which they first appear, tokens in order of time; their names in `ids`
-    "Readings in long form as a dataset. Raises ValueError for columns, channels, times or labels that are not as they must be."
-    _check_frame(frame, [c for c in (id, time, channel, value) if c is not None])
-    long = frame[[c for c in (id, time, channel, value) if c is not None]].assign(**{time: _seconds(frame[time], time), value: _readings(frame[value], value)})
-    if channel is None: channel, long = '_channel', long.assign(_channel=0)
-    for c in (id, time, channel):
-        if long[c].isna().any(): raise ValueError(f'{c}: got {int(long[c].isna().sum())} missing entries; takes one in every line (only {value!r} may lack)')
-    found = long[channel].unique().tolist()
-    if len({isinstance(c, str) for c in found}) > 1: raise ValueError(f'{channel}: got numbers and strings: {found[:4]}; takes names of one kind')
-    channels = sorted(found) if channels is None else list(channels)
-    if unknown := [c for c in found if c not in channels]: raise ValueError(f'channels: got {unknown[:4]} in the frame; takes {channels[:8]}')
-    if (twice := long.duplicated([id, time, channel])).any():
-        raise ValueError(f'frame: got two readings of {long.loc[twice, [id, time, channel]].iloc[0].to_dict()}; takes one per sample, time and channel')
-    ids = long[id].unique().tolist()
-    wide = long.pivot(index=[id, time], columns=channel, values=value).reindex(columns=channels)
-    rows = {k: (g.to_numpy(float), g.index.get_level_values(1).to_numpy()) for k, g in wide.groupby(level=0, sort=False)}
+    "Readings of a table as a dataset. Raises ValueError for columns, channels, times or labels that are not as they must be."
+    frame = _as_pandas('frame', frame)
+    wide = isinstance(value, list) or isinstance(value, tuple) and value not in list(frame.columns)     # a tuple may name a column
+    columns = dict(id=id, time=time) | ({} if wide or channel is None else dict(channel=channel))
+    _check_frame(frame, columns, value if wide else [value])
+    long = _wide_to_long(frame, id, time, value) if wide else _long(frame, id, time, channel, value)
+    found = long['channel'].unique().tolist()
+    if len({isinstance(c, str) for c in found}) > 1: raise ArgumentValueError('channel', f'numbers and strings: {found[:4]}', 'names of one kind')
+    channels = (list(value) if wide else sorted(found)) if channels is None else _names('channels', channels)
+    if unknown := [c for c in found if c not in channels]: raise ArgumentValueError('channels', f'{unknown[:4]} in the frame', f'{channels[:8]}')
+    if (twice := long.duplicated(['id', 'time', 'channel'])).any():
+        first = long.loc[twice, ['id', 'time', 'channel']].iloc[0].to_dict()
+        raise ArgumentValueError('frame', f'two readings of {first}', 'one per sample, time and channel')
+    ids = long['id'].unique().tolist()
+    table = long.pivot(index=['id', 'time'], columns='channel', values='value').reindex(columns=channels)
+    rows = {k: (g.to_numpy(float), g.index.get_level_values(1).to_numpy()) for k, g in table.groupby(level=0, sort=False)}
     for k in ids:
         if np.isnan(rows[k][0]).all(): raise ValueError(f'{id}: sample {k!r} holds no reading; takes one at least')
     y = None if labels is None else _labels_by_id(frame, labels, id, ids)
@@ -87,46 +99,94 @@ def from_frame(
     return ds
 
 # %% ../nbs/12_series.ipynb #159fc92a
-def _check_frame(frame, columns):
+def _long(frame, id, time, channel, value):
+    "One reading a line, under our names."
     import pandas as pd
-    if not isinstance(frame, pd.DataFrame): raise TypeError(f'frame: got a {type(frame).__name__}; takes a pandas DataFrame')
-    if lacking := [c for c in columns if c not in frame]: raise ValueError(f'frame: got columns {list(frame.columns)}; takes {lacking} too, or name yours')
-    for c in columns:
-        if columns.count(c) > 1 or list(frame.columns).count(c) > 1: raise ValueError(f'frame: got column {c!r} twice; takes columns of different names, one for each purpose')
-    if not len(frame): raise ValueError('frame: got no lines; takes one reading at least')
+    return pd.DataFrame(dict(id=_keys(frame[id], 'id'), time=_seconds(frame[time], 'time'),
+                             channel=0 if channel is None else _keys(frame[channel], 'channel'), value=_readings(frame[value], 'value')))
 
-def _readings(column, name):
+def _wide_to_long(frame, id, time, values):
+    import pandas as pd
+    keys, times = _keys(frame[id], 'id'), _seconds(frame[time], 'time')
+    names = [np.array([c], dtype=object if isinstance(c, tuple) else None) for c in values]
+    return pd.concat([pd.DataFrame(dict(id=keys, time=times, channel=np.repeat(name, len(frame)), value=_readings(frame[c], f'value {c!r}')))
+                      for c, name in zip(values, names)], ignore_index=True)
+
+def _keys(column, argument):
+    "Names, none of them missing."
+    if column.isna().any():
+        raise ArgumentValueError(argument, f'{int(column.isna().sum())} missing entries in column {column.name!r}', 'one in every line (only values may lack)')
+    return column.astype(column.cat.categories.dtype).to_numpy() if hasattr(column, 'cat') else column.to_numpy()
+
+def _as_pandas(name, frame):
+    "A DataFrame of pandas; polars' columns one by one, which needs no pyarrow."
+    import pandas as pd
+    kind = type(frame)
+    if kind.__module__.split('.')[0] == 'polars' and kind.__name__ == 'DataFrame': return pd.DataFrame({c: frame[c].to_numpy() for c in frame.columns})
+    if not isinstance(frame, pd.DataFrame): raise ArgumentTypeError(name, f'a {kind.__name__}', 'a DataFrame of pandas or polars (a LazyFrame once it is collected)')
+    return frame
+
+# %% ../nbs/12_series.ipynb #7bec28ea
+def _check_frame(frame, columns, values):
+    "Every column is there, once, and for one purpose."
+    if not values: raise ArgumentValueError('value', 'no columns', 'one at least')
+    asked = [*columns.items(), *(('value', v) for v in values)]
+    names = list(frame.columns)
+    for argument, c in asked:
+        if isinstance(c, (bool, type(None))) or c not in names: raise ArgumentValueError(argument, shown(c), f'a column of the frame: {names[:12]}')
+        if names.count(c) > 1 or [x for _, x in asked].count(c) > 1:
+            raise ArgumentValueError('frame', f'column {c!r} twice', 'columns of different names, one for each purpose')
+    if not len(frame): raise ArgumentValueError('frame', 'no lines', 'one reading at least')
+
+def _readings(column, argument):
     "As float64, NaN where missing."
-    try: return column.astype(float) if column.dtype.kind in 'iufb' and not hasattr(column.dtype, 'na_value') else column.astype('Float64').astype(float)
-    except (TypeError, ValueError) as e: raise ValueError(f'{name}: got type {column.dtype}, with {e}; takes numbers (pandas.to_numeric makes them)') from e
+    try: return column.to_numpy(dtype=float) if column.dtype.kind in 'iufb' and not column.isna().any() else column.astype('Float64').to_numpy(dtype=float, na_value=np.nan)
+    except (TypeError, ValueError) as e:
+        raise ArgumentValueError(argument, f'type {column.dtype}, with {e}', 'numbers (pandas.to_numeric makes them)') from e
 
-def _seconds(column, name):
+def _seconds(column, argument):
     "Times as float64: dates as seconds since 1970, numbers as they are."
+    _keys(column, argument)
     if column.dtype.kind == 'M' or str(column.dtype).startswith('datetime64'):
-        return (column - np.datetime64(0, 's') if column.dt.tz is None else column.dt.tz_convert('UTC').dt.tz_localize(None) - np.datetime64(0, 's')).dt.total_seconds()
-    if column.dtype.kind == 'm': return column.dt.total_seconds()
-    if column.dtype.kind not in 'iuf': raise ValueError(f'{name}: got type {column.dtype}; takes numbers or dates (pandas.to_datetime makes them)')
-    return column.astype(float)
+        utc = column if column.dt.tz is None else column.dt.tz_convert('UTC').dt.tz_localize(None)
+        return (utc - np.datetime64(0, 's')).dt.total_seconds().to_numpy()
+    if column.dtype.kind == 'm': return column.dt.total_seconds().to_numpy()
+    if column.dtype.kind not in 'iuf': raise ArgumentValueError(argument, f'type {column.dtype}', 'numbers or dates (pandas.to_datetime makes them)')
+    return column.to_numpy(dtype=float)
 
+# %% ../nbs/12_series.ipynb #cf4ff6d6
 def _labels_by_id(frame, labels, id, ids):
     "The class of each sample, in the order of `ids`."
-    if isinstance(labels, str):
-        if labels not in frame: raise ValueError(f'labels: got {labels!r}; takes a column among {list(frame.columns)}, a second frame or a mapping')
-        pairs = frame[[id, labels]].drop_duplicates()
-    else: pairs = _pairs(labels, id)
+    if _is_column(frame, labels): pairs = frame[[id, labels]].drop_duplicates()
+    elif isinstance(labels, (list, tuple, np.ndarray, Tensor)) or _is_plain_column(labels): return _aligned(labels, ids)
+    else: pairs = _pairs(frame, labels, id)
     pairs = pairs.dropna().iloc[:, :2]
     names, y = pairs.iloc[:, 0].tolist(), pairs.iloc[:, 1].tolist()
-    if twice := [k for k, n in Counter(names).items() if n > 1]: raise ValueError(f'labels: got several for sample {twice[0]!r}; takes one each')
-    if lacking := [k for k in ids if k not in set(names)]: raise ValueError(f'labels: got none for sample {lacking[0]!r}; takes one for each')
-    if unknown := set(names) - set(ids): raise ValueError(f'labels: got some for {list(unknown)[:4]}, which the frame has no readings of; takes its samples only')
+    if twice := [k for k, n in Counter(names).items() if n > 1]: raise ArgumentValueError('labels', f'several for sample {twice[0]!r}', 'one each')
+    if lacking := [k for k in ids if k not in set(names)]: raise ArgumentValueError('labels', f'none for sample {lacking[0]!r}', 'one for each')
+    if unknown := set(names) - set(ids):
+        raise ArgumentValueError('labels', f'some for {list(unknown)[:4]}, which the frame has no readings of', 'its samples only')
     by_name = dict(zip(names, y))
     return [by_name[k] for k in ids]
 
-def _pairs(labels, id):
+def _is_column(frame, labels):
+    return isinstance(labels, (str, int, float, tuple)) and not isinstance(labels, bool) and labels in list(frame.columns)
+
+def _is_plain_column(x): return hasattr(x, 'to_numpy') and not hasattr(x, 'index') and not hasattr(x, 'columns')   # without names of its own
+
+def _aligned(labels, ids):
+    if len(labels) != len(ids): raise ArgumentValueError('labels', f'{len(labels)} in an array', f'{len(ids)}, one per sample in the order of their first lines')
+    return labels
+
+def _pairs(frame, labels, id):
     import pandas as pd
-    if not isinstance(labels, pd.DataFrame): return pd.Series(labels).rename('label').rename_axis(id).reset_index()
+    if hasattr(labels, 'columns'): labels = _as_pandas('labels', labels)
+    if isinstance(labels, pd.Series) or hasattr(labels, 'keys') and not isinstance(labels, pd.DataFrame):
+        return pd.DataFrame(dict(name=list(labels.keys()), label=list(labels.values() if callable(getattr(labels, 'values', None)) else labels)))
+    if not isinstance(labels, pd.DataFrame):
+        raise ArgumentValueError('labels', shown(labels), f'a column among {list(frame.columns)[:12]}, a second frame, a mapping or an array')
     other = [c for c in labels.columns if c != id]
-    if id not in labels or len(other) != 1: raise ValueError(f'labels: got a frame of columns {list(labels.columns)}; takes {id!r} and one more')
+    if id not in labels or len(other) != 1: raise ArgumentValueError('labels', f'a frame of columns {list(labels.columns)}', f'{id!r} and one more')
     return labels[[id, other[0]]]
 
 # %% ../nbs/12_series.ipynb #00496e28
@@ -138,7 +198,8 @@ def from_ts(
     channels=None,         # names of the channels; None numbers them
 ) -> IrregularDataset:     # labelled where the file has classes, or numbers to predict
     "A .ts file as a dataset. Raises FileNotFoundError, or ValueError for a file that aeon does not read, or not rightly."
-    if not Path(path).is_file(): raise FileNotFoundError(f'path: got {str(path)!r}; takes a .ts file that exists')
+    if not Path(path_text('path', path)).is_file(): raise FileNotFoundError(f'path: got {str(path)!r}; takes a .ts file that exists')
+    choice('tokens', tokens, TOKENS)
     reader = _extra('aeon.datasets', 'ts')
     if _head(path).get('timestamps') == 'true':
         raise ValueError(f'path: {path} has times beside its readings (@timestamps true); takes a file without, or a data frame in long form (from_frame)')
