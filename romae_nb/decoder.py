@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from timm.layers import RmsNorm, calculate_drop_path_rates, get_act_layer, trunc_normal_
 from timm.models.vision_transformer import Block as ViTBlock
 
+from .checks import ArgumentValueError, choice, rate, whole
 from .encoder import Dense, EncoderConfig, Packed, Queries, layout_for, make_blocks, rope_angles_of, run_blocks
 from .rope import sincos_rows
 from .tokens import ChannelEmbed, Tokens, prepend_at_origin
@@ -28,15 +29,19 @@ def check_decoder(
     prefix:int,         # tokens in front of each row
 ):
     "Raise ValueError for a kind that is not known, or combinations that cannot work."
-    if block not in BLOCKS: raise ValueError(f'decoder_block: got {block!r}; takes {" or ".join(map(repr, BLOCKS))}')
-    if cfg.factor_axis is not None and prefix: raise ValueError(f'factor_axis: got {cfg.factor_axis} with {prefix} tokens in front; takes an encoder without CLS')
+    choice('decoder_block', block, BLOCKS)
+    if cfg.factor_axis is not None and prefix:
+        raise ArgumentValueError('factor_axis', f'{cfg.factor_axis} with {prefix} tokens in front', 'an encoder without CLS')
     if block == 'romae': return
-    if cfg.pos_encoding == 'rope': raise ValueError("decoder_pos: got 'rope' with blocks of a ViT; takes 'sincos' or 'learned', or decoder_block='romae'")
-    if cfg.factor_axis is not None: raise ValueError(f"factor_axis: got {cfg.factor_axis} with blocks of a ViT; takes None, or decoder_block='romae'")
-    if cfg.pos_drop_rate: raise ValueError(f'pos_drop_rate: got {cfg.pos_drop_rate} with blocks of a ViT, which rotate nothing; takes 0')
-    if cfg.d_model % cfg.nhead: raise ValueError(f'decoder_heads: got {cfg.nhead} for decoder_dim={cfg.d_model}; takes a number that divides it')
+    if cfg.pos_encoding == 'rope':
+        raise ArgumentValueError('decoder_pos', "'rope' with blocks of a ViT", "'sincos' or 'learned', or decoder_block='romae'")
+    if cfg.factor_axis is not None:
+        raise ArgumentValueError('factor_axis', f'{cfg.factor_axis} with blocks of a ViT', "None, or decoder_block='romae'")
+    if cfg.pos_drop_rate: raise ArgumentValueError('pos_drop_rate', f'{cfg.pos_drop_rate} with blocks of a ViT, which rotate nothing', '0')
+    if cfg.d_model % cfg.nhead: raise ArgumentValueError('decoder_heads', f'{cfg.nhead} for decoder_dim={cfg.d_model}', 'a number that divides it')
     if cfg.attn_proj_drop_rate != cfg.hidden_drop_rate:
-        raise ValueError(f'attn_proj_drop_rate: got {cfg.attn_proj_drop_rate} beside hidden_drop_rate={cfg.hidden_drop_rate}; takes the same, blocks of a ViT know one rate')
+        raise ArgumentValueError('attn_proj_drop_rate', f'{cfg.attn_proj_drop_rate} beside hidden_drop_rate={cfg.hidden_drop_rate}',
+                                 'the same, blocks of a ViT know one rate')
 
 def make_vit_blocks(
     cfg:EncoderConfig,  # widths and rates
@@ -61,6 +66,9 @@ class Decoder(nn.Module):
         head_drop:float=0.,     # dropout in front of the prediction
     ):
         super().__init__()
+        encoder_dim, out_dim = whole('encoder_dim', encoder_dim, 1), whole('out_dim', out_dim, 1)
+        prefix, channels = whole('prefix', prefix, 0), whole('channels', channels, 1, none=True)
+        token_drop, head_drop = rate('token_drop', token_drop), rate('head_drop', head_drop)
         check_decoder(cfg, block, prefix)
         self.cfg, self.block, self.prefix, self.grad_checkpointing = cfg, block, prefix, False
         self.embed = nn.Linear(encoder_dim, cfg.d_model)

@@ -25,12 +25,12 @@ from timm.models import save_for_hf
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from .encoder import EncoderConfig
+from .encoder import ENCODER_SIZES, EncoderConfig
 from .mae import MaskedAutoencoder
 from .masking import mask_spec
 from .positions import grid_positions
-from .romae import RoMAE
-from .rope import sincos_positions
+from .romae import RoMAE, as_saved
+from .rope import saved_p, sincos_positions
 from .vit import vit_tubelets
 
 # %% ../nbs/07_hub.ipynb #4fe73e06
@@ -176,7 +176,8 @@ def _mae_args(m):
                 decoder_kw={k: v for k, v in vars(c).items() if k not in own}, norm_targets=loss.norm_targets, mask_fn=mask_spec(m.mask_fn),
                 reference_mean=loss.reference_mean, head_drop_rate=m.decoder.head[0].p, loss=loss.kind,
                 loss_kw=dict(channel_weights=loss.channel_weights, huber_delta=loss.huber_delta), encoder_pos=m.encoder_pos,
-                decoder_pos=c.pos_encoding, decoder_block=m.decoder.block)
+                decoder_pos=c.pos_encoding, decoder_block=m.decoder.block,
+                **({} if m.channel_axis is None else dict(channel_axis=m.channel_axis)))
 
 def _save_timm(model, folder, notes='', label_names=None, **changes):
     "timm's own format, which `timm.create_model('local-dir:...')` reads."
@@ -213,10 +214,17 @@ def _from_config(kind, config, folder):
     if kind is None:
         if 'architecture' not in config: raise ValueError(f'folder: {folder}/config.json names no architecture; takes a checkpoint of romae_nb')
         names = {k: config[k] for k in ('label_names',) if k in config}
-        return timm.create_model(config['architecture'], num_classes=config['num_classes'], pretrained_cfg_overlay=names, **_tuples(config.get('model_args', {}), 'num_classes'))
+        args = _tuples(config.get('model_args', {}), 'num_classes')
+        if config['architecture'] in ENCODER_SIZES: args = as_saved(args)
+        return timm.create_model(config['architecture'], num_classes=config['num_classes'], pretrained_cfg_overlay=names, **args)
     own_mask = 'mask_fn' in config and config['mask_fn'] is None
     if own_mask: config.pop('mask_fn')
-    model = MaskedAutoencoder(config.pop('encoder'), _tuples(config.pop('encoder_kw')), **_tuples(config))
+    name, encoder_kw, config = config.pop('encoder'), _tuples(config.pop('encoder_kw')), _tuples(config)
+    if name in ENCODER_SIZES: encoder_kw = as_saved(encoder_kw)
+    if config.get('decoder_pos') == 'rope' and 'p' in (kw := _tuples(config.get('decoder_kw') or {})):
+        kw['p'] = saved_p(kw['p'], config['decoder_dim'] // config['decoder_heads'], encoder_kw.get('n_pos_dims', 2))
+        config['decoder_kw'] = kw
+    model = MaskedAutoencoder(name, encoder_kw, **config)
     if own_mask: model.mask_fn = _lost_mask
     return model
 
@@ -378,13 +386,15 @@ def from_reference(
     return _load_exactly(model, new | weights, folder).eval()
 
 def _reference_classifier(config, weights, reference_mean):
-    model = timm.create_model('romae_tiny', num_classes=config['dim_output'], drop_rate=config['head_drop_rate'], **_romae_kw(config))
+    model = timm.create_model('romae_tiny', num_classes=config['dim_output'], drop_rate=config['head_drop_rate'], **as_saved(_romae_kw(config)))
     return model, _encoder_weights(weights) | _renamed(weights, {'head.head.1': 'fc_norm', 'head.head.2': 'head'})
 
 def _reference_mae(config, weights, reference_mean):
-    d = EncoderConfig(**config['decoder_config'])
+    d = EncoderConfig(**dict(p=0.) | config['decoder_config'])         # its `p` is the encoder's
     kw = {k: v for k, v in vars(d).items() if k in config['decoder_config'] and k not in ('d_model', 'nhead', 'depth')}
-    model = MaskedAutoencoder('romae_tiny', _romae_kw(config), decoder_dim=d.d_model, decoder_heads=d.nhead, decoder_depth=d.depth, decoder_kw=kw,
+    romae_kw = _romae_kw(config)
+    if romae_kw['pos_encoding'] == 'rope': kw = dict(p=saved_p(romae_kw['p'], d.head_dim, config['n_pos_dims'])) | kw
+    model = MaskedAutoencoder('romae_tiny', as_saved(romae_kw), decoder_dim=d.d_model, decoder_heads=d.nhead, decoder_depth=d.depth, decoder_kw=kw,
                               norm_targets=config['normalize_targets'], reference_mean=reference_mean, head_drop_rate=config['head_drop_rate'])
     new = {f'encoder.{k}': v for k, v in _encoder_weights(weights).items()} | _blocks_from_reference(weights, 'decoder', 'decoder.blocks')
     new |= _renamed(weights, {'encoder_decoder_proj': 'decoder.embed', 'head.head.1': 'decoder.head.1', 'head.head.2': 'decoder.head.2'})

@@ -11,6 +11,35 @@ from math import prod
 import torch
 from torch import Tensor
 
+from .checks import ArgumentError, ArgumentTypeError, ArgumentValueError, instance, number, shown, whole
+
+# %% ../nbs/00_positions.ipynb #8cbc9640
+def _wholes(name, value, takes, n=None, low=1, high=2**31):
+    "Whole numbers, `n` of them, as a tuple of Python's. Graphs have sizes that are symbols: nothing to check there."
+    if torch.compiler.is_compiling(): return tuple(value)
+    return _each(name, value, takes, n, lambda v: v if isinstance(v, torch.SymInt) else whole(name, v, low, high))
+
+def _numbers(name, value, takes, n=None, **bounds):
+    "Numbers, `n` of them, as a tuple of Python's floats."
+    return _each(name, value, takes, n, lambda v: float(number(name, v, **bounds)))
+
+def _float(name, value, **bounds):
+    "A number as Python's float."
+    try: return float(number(name, value, **bounds))
+    except OverflowError: raise ArgumentValueError(name, shown(value), 'a number that a float can hold') from None
+
+def _each(name, value, takes, n, check):
+    if not isinstance(value, (tuple, list)): raise ArgumentValueError(name, shown(value), takes)
+    if n is not None and len(value) != n: raise ArgumentValueError(name, shown(value), takes)
+    try: return tuple(check(v) for v in value)
+    except (ArgumentError, OverflowError): raise ArgumentValueError(name, shown(value), takes) from None
+
+def _tensor(name, value, takes, axes=0):
+    "A tensor of that many axes, or more."
+    instance(name, value, Tensor, takes)
+    if value.ndim < axes: raise ArgumentValueError(name, f'shape {tuple(value.shape)}', takes)
+    return value
+
 # %% ../nbs/00_positions.ipynb #da1b4b36
 def grid_positions(
     sizes:tuple[int, ...],           # tokens along each axis, slowest first: `(t, h, w)`, `(h, w)` or `(n,)`
@@ -19,19 +48,23 @@ def grid_positions(
     dtype:torch.dtype=torch.float32, # index units are exact in float32 up to 16 million
 ) -> Tensor:                         # positions, (D, N) with N the product of `sizes`, in tokens from 1
     "Coordinates of the tokens of a grid, in token order (last axis fastest). Raises ValueError where axes must not be dropped."
-    keep = _grid_axes(tuple(sizes), len(sizes) if n_pos_dims is None else n_pos_dims)
+    takes = 'the number of tokens along each axis, 1 or more'
+    sizes = _wholes('sizes', sizes, takes)
+    if not sizes: raise ArgumentValueError('sizes', '()', takes)
+    keep = _grid_axes(sizes, len(sizes) if n_pos_dims is None else n_pos_dims)
     axes = [torch.arange(1, n + 1, device=device, dtype=dtype) for n in sizes]
     return torch.stack([a.flatten() for a in torch.meshgrid(*axes, indexing='ij')])[keep]
 
 # %% ../nbs/00_positions.ipynb #28d99266
 def _grid_axes(sizes, n_pos_dims):
     "Indices of the `n_pos_dims` axes to keep: every one with several tokens, filled up with the last ones."
+    if not torch.compiler.is_compiling(): n_pos_dims = whole('n_pos_dims', n_pos_dims)
     if not 1 <= n_pos_dims <= len(sizes):
-        raise ValueError(f'n_pos_dims: got {n_pos_dims} for a grid of {len(sizes)} axes {sizes}; takes 1 to {len(sizes)}')
+        raise ArgumentValueError('n_pos_dims', f'{n_pos_dims} for a grid of {len(sizes)} axes {sizes}', f'1 to {len(sizes)}')
     long = [i for i, n in enumerate(sizes) if n > 1]
     if len(long) > n_pos_dims:
-        raise ValueError(f'n_pos_dims: got {n_pos_dims}, but the token grid {sizes} has {len(long)} axes with more than one token; '
-                         f'takes {len(long)} or more, or give positions')
+        raise ArgumentValueError('n_pos_dims', f'{n_pos_dims}, but the token grid {sizes} has {len(long)} axes with more than one token',
+                                 f'{len(long)} or more, or give positions')
     spare = [i for i in reversed(range(len(sizes))) if i not in long]
     return sorted(long + spare[:n_pos_dims - len(long)])
 
@@ -41,10 +74,15 @@ def tubelet_centers(
     tubelet_size:tuple[int, ...],  # values per tubelet along each axis; must divide the axis
 ) -> Tensor:                # positions, (D, N), in the unit of `coords`
     "Mean coordinate of every tubelet, in token order. Raises ValueError where a tubelet does not divide its axis."
+    if not isinstance(coords, (list, tuple)) or not coords:
+        raise ArgumentValueError('coords', shown(coords), 'a list of one tensor (n,) per axis')
+    for i, c in enumerate(coords): _tensor(f'coords[{i}]', c, 'a tensor (n,)', 1)
+    tubelet_size = _wholes('tubelet_size', tubelet_size, 'whole numbers of 1 or more, one per axis')
     if len(coords) != len(tubelet_size):
-        raise ValueError(f'tubelet_size: got {len(tubelet_size)} sizes for {len(coords)} axes of coords; takes one per axis')
+        raise ArgumentValueError('tubelet_size', f'{len(tubelet_size)} sizes for {len(coords)} axes of coords', 'one per axis')
     for i, (c, p) in enumerate(zip(coords, tubelet_size)):
-        if c.ndim != 1 or len(c) % p: raise ValueError(f'coords[{i}]: got shape {tuple(c.shape)}; takes (n,) with n divisible by {p}')
+        if c.ndim != 1 or len(c) % p:
+            raise ArgumentValueError(f'coords[{i}]', shown(c), f'a tensor (n,) with n divisible by {p}')
     means = [c.unflatten(0, (-1, p)).mean(1) for c, p in zip(coords, tubelet_size)]
     return torch.stack([a.flatten() for a in torch.meshgrid(*means, indexing='ij')])
 
@@ -55,6 +93,12 @@ class Rebase:
     origin:tuple[float, ...]  # subtracted from each axis, in the data's unit
     scale:tuple[float, ...]   # divides each axis; 1 keeps the unit
     start:float=1.            # added behind: the first token sits at 1, as in a grid, clear of CLS at 0
+
+    def __post_init__(self):
+        self.origin = _numbers('origin', self.origin, 'one finite number per axis')
+        if not self.origin: raise ArgumentValueError('origin', '()', 'one finite number per axis, of one axis or more')
+        self.scale = _numbers('scale', self.scale, f'{len(self.origin)} numbers above 0, one per axis', len(self.origin), above=0)
+        self.start = _float('start', self.start)
 
     def _columns(self, like):
         return (torch.tensor(v, dtype=torch.float64, device=like.device).unsqueeze(-1) for v in (self.origin, self.scale))
@@ -77,23 +121,31 @@ class Rebase:
 
 # %% ../nbs/00_positions.ipynb #166d48e2
 def _check_axes(positions, n):
+    instance('positions', positions, Tensor, f'a Tensor (..., {n}, N)')
     if positions.ndim < 2 or positions.shape[-2] != n:
-        raise ValueError(f'positions: got shape {tuple(positions.shape)}; takes (..., {n}, N) for a Rebase of {n} axes')
+        raise ArgumentValueError('positions', f'shape {tuple(positions.shape)}', f'(..., {n}, N) for a Rebase of {n} axes')
 
 def fit_rebase(
     rows:list[Tensor],            # positions of the training samples, each (D, n)
     unit:str|tuple[float, ...]='step',  # 'step': the median distance to the next token is 1, like a grid's; numbers: scales as given
 ) -> Rebase:                      # its origin is the smallest coordinate of each axis
     "Origin and scale of each axis from training data, so that irregular data meets the frequencies that grids meet."
-    if not rows or not all(r.ndim == 2 and r.shape[0] == rows[0].shape[0] for r in rows):
-        raise ValueError(f'rows: got shapes {[tuple(r.shape) for r in rows][:3]}; takes (D, n) tensors with one D')
-    if not all(len(r.T) and r.isfinite().all() for r in rows): raise ValueError('rows: got an empty one, or NaN or infinite numbers; takes finite positions')
-    if unit != 'step' and not (isinstance(unit, (tuple, list)) and all(u > 0 for u in unit)):
-        raise ValueError(f"unit: got {unit!r}; takes 'step' or one positive number per axis")
+    _check_position_rows(rows)
+    by_step = isinstance(unit, str) and unit == 'step'
+    if not by_step: unit = _numbers('unit', unit, "'step' or one positive number per axis", above=0)
     origin = torch.stack([r.double().amin(1) for r in rows]).amin(0).tolist()
-    scale = [_median_step(rows, d) for d in range(len(origin))] if unit == 'step' else [float(u) for u in unit]
-    if len(scale) != len(origin): raise ValueError(f'unit: got {len(scale)} scales; takes {len(origin)}, one per axis')
+    scale = [_median_step(rows, d) for d in range(len(origin))] if by_step else unit
+    if len(scale) != len(origin): raise ArgumentValueError('unit', f'{len(scale)} scales', f'{len(origin)}, one per axis')
     return Rebase(tuple(origin), tuple(scale))
+
+def _check_position_rows(rows):
+    takes = '(D, n) tensors with one D'
+    if not isinstance(rows, (list, tuple)): raise ArgumentTypeError('rows', f'a {type(rows).__name__}', f'a list of {takes}')
+    for r in rows: instance('rows', r, Tensor, takes)
+    if not rows or not all(r.ndim == 2 and r.shape[0] == rows[0].shape[0] for r in rows):
+        raise ArgumentValueError('rows', f'shapes {[tuple(r.shape) for r in rows][:3]}', takes)
+    if not all(len(r.T) and r.isfinite().all() for r in rows):
+        raise ArgumentValueError('rows', 'an empty one, or NaN or infinite numbers', 'finite positions')
 
 def _median_step(rows, axis):
     "Median distance between neighbouring distinct coordinates; 1 where an axis never changes."
@@ -106,7 +158,8 @@ def channel_positions(
     channels:int,      # C
 ) -> Tensor:           # (..., 1 + D, C * N), channel after channel
     "Positions of tokens that each hold one channel."
-    n = positions.shape[-1]
+    n = _tensor('positions', positions, 'a Tensor (..., D, N)', 2).shape[-1]
+    if not torch.compiler.is_compiling(): channels = whole('channels', channels, 1, 65_536)
     number = torch.arange(1, channels + 1, device=positions.device, dtype=positions.dtype).repeat_interleave(n)
     places = positions.repeat(*[1] * (positions.ndim - 1), channels)
     return torch.cat([number.expand(*positions.shape[:-2], 1, -1), places], -2)
@@ -116,6 +169,7 @@ def with_cls(
     positions:Tensor,  # (B, D, N)
 ) -> Tensor:           # (B, D, 1 + N), zeros in front
     "Positions with a CLS token in front, at 0 on every axis."
+    _tensor('positions', positions, 'a Tensor (B, D, N)', 2)
     return torch.cat([positions.new_zeros(*positions.shape[:-1], 1), positions], -1)
 
 # %% ../nbs/00_positions.ipynb #226a53b9
@@ -123,6 +177,8 @@ def too_coarse(
     positions:Tensor,  # finite coordinates of one axis of one sample, (n,), or of many, (..., n)
 ) -> Tensor:           # bool, (...): True where neighbours lie closer than two roundings of the type, yet not on each other
     "Whether the distances between tokens drown in the rounding of their own type."
+    if not _tensor('positions', positions, 'a floating-point Tensor (..., n)', 1).is_floating_point():
+        raise ArgumentValueError('positions', f'type {positions.dtype}', 'a floating-point type')
     x = positions.sort(-1).values
     step = torch.maximum(x[..., 1:].abs(), x[..., :-1].abs()) * torch.finfo(x.dtype).eps   # of rounding, to a factor of two
     gap = x.diff(dim=-1)

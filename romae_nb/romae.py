@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['POOLS', 'default_cfgs', 'TubeletEmbed', 'pool_tokens', 'attend_pool', 'as_given', 'RoMAE', 'image_tokens',
-           'check_tubelet_size', 'checkpoint_filter_fn', 'romae_tiny_shallow', 'romae_tiny', 'romae_small',
-           'romae_base', 'romae_large']
+           'check_pixels', 'check_tubelet_size', 'checkpoint_filter_fn', 'as_saved', 'romae_tiny_shallow', 'romae_tiny',
+           'romae_small', 'romae_base', 'romae_large']
 
 # %% ../nbs/05_romae.ipynb #bb5c1c6c
-import difflib, inspect
+import inspect, numbers
+import numpy as np
 import torch
 from fastcore.basics import patch
 from torch import Tensor, nn
@@ -18,8 +19,11 @@ from timm.models import (build_model_with_cfg, generate_default_cfgs, named_appl
 from timm.models._features import feature_take_indices
 from timm.models._input import update_model_input_size
 
-from .encoder import (ENCODER_SIZES, Dense, EncoderConfig, Factorized, Packed, check_rate, layout_for, make_blocks, renamed, rope_angles_of,
+from .checks import ArgumentValueError, choice, flag, instance, keywords, rate, shown, whole
+from .encoder import (ENCODER_SIZES, Dense, EncoderConfig, Factorized, Packed, layout_for, make_blocks, renamed, rope_angles_of,
                               run_blocks)
+from .positions import _each, _wholes
+from .rope import saved_p
 from .tokens import ChannelEmbed, Tokens, prepend_at_origin, tokenize
 from .tubelets import Ragged, Tubelets, check_mask, on_tokens, prepend, split_first
 
@@ -81,6 +85,8 @@ def pool_tokens(
     prefix:int,             # CLS tokens in front of each row, 0 or 1
 ) -> Tensor|Ragged:         # (B, d); like `x` without pooling; (B, N, d) or Ragged with 'dense'
     "One vector per row, or per token."
+    instance('x', x, (Tensor, Ragged), 'features, a Tensor or a Ragged')
+    instance('pad_mask', pad_mask, Tensor, 'a bool Tensor (B, N)', none=True)
     if not pool: return x
     if pool == 'token': return split_first(x)[0]
     if prefix: x = split_first(x)[1]
@@ -119,7 +125,8 @@ def as_given(
 
 # %% ../nbs/05_romae.ipynb #5d82ca70
 _OWN_NAMES = {'d_model': 'embed_dim', 'nhead': 'num_heads', 'dim_feedforward': 'mlp_dim', 'layer_norm_eps': 'norm_eps', 'hidden_drop_rate': 'proj_drop_rate',
-              'head_dim': 'embed_dim // num_heads'}                 # timm's names for fields of EncoderConfig
+              'd_model // nhead': 'embed_dim // num_heads',                 # timm's names for fields of EncoderConfig
+              'size': 'tubelet_size', 'channels': 'in_chans', 'per_channel': 'channel_tokens', 'pad': 'dynamic_img_pad'}     # and of Tubelets
 
 # %% ../nbs/05_romae.ipynb #5d2e4d45
 class RoMAE(nn.Module):
@@ -158,23 +165,24 @@ class RoMAE(nn.Module):
     ):
         super().__init__()
         dd = dict(device=device, dtype=dtype)
+        class_token, factor_axis = flag('class_token', class_token), whole('factor_axis', factor_axis, none=True)
         if factor_axis is not None and class_token:
-            raise ValueError(f'class_token: got True with factor_axis={factor_axis}; takes False, a CLS token at the origin belongs to no group')
-        self.tubelet_size = check_tubelet_size(tubelet_size)
-        cut = Tubelets(self.tubelet_size, in_chans, n_pos_dims, channel_tokens, dynamic_img_pad)
-        if to_2tuple(img_size) != (224, 224): _check_img_size(img_size, cut)     # timm's default, which nobody may have asked for
-        if pos_encoding == 'learned' and max_tokens is None: max_tokens = image_tokens(img_size, cut)
-        check_rate('drop_rate', drop_rate)
-        with renamed(_OWN_NAMES): self.cfg = EncoderConfig(
+            raise ArgumentValueError('class_token', f'True with factor_axis={factor_axis}', 'False, a CLS token at the origin belongs to no group')
+        self.tubelet_size, img_size = check_tubelet_size(tubelet_size), check_pixels('img_size', img_size)
+        with renamed(_OWN_NAMES): cut = Tubelets(self.tubelet_size, in_chans, n_pos_dims, channel_tokens, dynamic_img_pad)
+        if img_size != (224, 224): _check_img_size(img_size, cut)                # timm's default, which nobody may have asked for
+        if isinstance(pos_encoding, str) and pos_encoding == 'learned' and max_tokens is None: max_tokens = image_tokens(img_size, cut)
+        drop_rate = rate('drop_rate', drop_rate)
+        with renamed(_OWN_NAMES): self.cfg = cfg = EncoderConfig(
             embed_dim, num_heads, depth, mlp_dim, mlp_ratio, norm_eps, drop_path_rate, proj_drop_rate, attn_drop_rate, attn_proj_drop_rate,
             pos_drop_rate, n_pos_dims, p, base, pos_encoding, max_tokens, init_values, factor_axis=factor_axis)
-        self.num_classes, self.in_chans, self.img_size = num_classes, in_chans, to_2tuple(img_size)
-        self.num_features = self.head_hidden_size = self.embed_dim = embed_dim
-        self.num_prefix_tokens, self.n_pos_dims, self.grad_checkpointing = int(class_token), n_pos_dims, False
-        self.weight_init = weight_init
+        self.in_chans, self.img_size = cut.channels, img_size
+        self.num_features = self.head_hidden_size = self.embed_dim = cfg.d_model
+        self.num_prefix_tokens, self.n_pos_dims, self.grad_checkpointing = int(class_token), cfg.n_pos_dims, False
+        self.weight_init = choice('weight_init', weight_init, ('trunc_normal', 'torch'))
         self.embed = TubeletEmbed(self.cfg, cut, class_token, **dd)
         self.blocks = make_blocks(self.cfg, **dd)
-        self.feature_info = [dict(module=f'blocks.{i}', num_chs=embed_dim, reduction=self.tubelet_size[1]) for i in range(depth)]
+        self.feature_info = [dict(module=f'blocks.{i}', num_chs=cfg.d_model, reduction=self.tubelet_size[1]) for i in range(cfg.depth)]
         self.head_drop = nn.Dropout(drop_rate)
         self._make_head(num_classes, ('token' if class_token else 'avg') if global_pool is None else global_pool, **dd)
         self.init_weights(needs_reset=False)
@@ -199,36 +207,47 @@ def image_tokens(
     return h * w * (cut.channels if cut.per_channel else 1)
 
 
+def check_pixels(
+    name:str,  # of an argument
+    size,      # one number, or two
+) -> tuple[int, int]:  # height and width
+    "Raise ValueError unless it is a size in pixels."
+    takes = 'a whole number of pixels, 1 or more, or two, (height, width)'
+    pair = (size, size) if isinstance(size, numbers.Number) else size
+    try: return _wholes(name, pair, takes, 2, high=2**20)
+    except ArgumentValueError: raise ArgumentValueError(name, shown(size), takes) from None
+
 def _check_img_size(img_size, cut):
-    if not cut.pad and any(n % p for n, p in zip(to_2tuple(img_size), cut.size[1:])):
-        raise ValueError(f'img_size: got {img_size}; takes multiples of {cut.size[1:]}, or dynamic_img_pad=True')
+    if not cut.pad and any(n % p for n, p in zip(img_size, cut.size[1:])):
+        got = img_size[0] if img_size[0] == img_size[1] else img_size
+        raise ArgumentValueError('img_size', f'{got}', f'multiples of {cut.size[1:]}, or dynamic_img_pad=True')
 
 # %% ../nbs/05_romae.ipynb #91ed06ca
 def check_tubelet_size(
     tubelet_size,  # to be checked
 ) -> tuple[int, int, int]:  # as a tuple
     "Raise ValueError unless it is three positive integers."
-    size = tuple(tubelet_size) if isinstance(tubelet_size, (tuple, list)) else (tubelet_size,)
-    if len(size) != 3 or not all(isinstance(p, int) and p > 0 for p in size):
-        raise ValueError(f'tubelet_size: got {tubelet_size!r}; takes three positive integers, (steps, rows, columns)')
-    return size
+    return _wholes('tubelet_size', tubelet_size, 'three positive integers, (steps, rows, columns)', 3, high=2**16)
 
 # %% ../nbs/05_romae.ipynb #139bafc0
 POOLS = ('token', 'avg', 'map', 'dense', '')   # what a head may read, see `pool_tokens`
 
 @patch
 def _make_head(self:RoMAE, num_classes, global_pool, device=None, dtype=None):
-    if not isinstance(num_classes, int) or num_classes < 0: raise ValueError(f'num_classes: got {num_classes!r}; takes 0 (no head) or more')
-    if global_pool not in POOLS: raise ValueError(f"global_pool: got {global_pool!r}; takes {', '.join(map(repr, POOLS))}")
-    if global_pool == 'token' and not self.num_prefix_tokens: raise ValueError("global_pool: got 'token' without a CLS token; takes 'avg', 'map', 'dense' or ''")
+    num_classes = whole('num_classes', num_classes, 0, 2**24)       # 0: no head
+    choice('global_pool', global_pool, POOLS)
+    if global_pool == 'token' and not self.num_prefix_tokens:
+        raise ArgumentValueError('global_pool', "'token' without a CLS token", "'avg', 'map', 'dense' or ''")
     if global_pool == 'map' and self.embed_dim % self.cfg.nhead:
-        raise ValueError(f"global_pool: got 'map' for embed_dim={self.embed_dim} and num_heads={self.cfg.nhead}; takes a width that the heads divide")
+        got = f"'map' for embed_dim={self.embed_dim} and num_heads={self.cfg.nhead}"
+        raise ArgumentValueError('global_pool', got, 'a width that the heads divide')
     dd = dict(device=device, dtype=dtype)
     self.num_classes, self.global_pool = num_classes, global_pool
     self.fc_norm = RmsNorm(self.embed_dim, self.cfg.layer_norm_eps, **dd) if num_classes else nn.Identity()
     self.head = nn.Linear(self.embed_dim, num_classes, **dd) if num_classes else nn.Identity()
     self.attn_pool = AttentionPoolLatent(self.embed_dim, num_heads=self.cfg.nhead, norm_layer=RmsNorm, **dd) if global_pool == 'map' else None
-    for m in (self.fc_norm, self.head, self.attn_pool): m is None or m.train(self.training)
+    for m in (self.fc_norm, self.head, self.attn_pool):
+        if m is not None: m.train(self.training)
 
 @patch
 def reset_classifier(self:RoMAE,
@@ -238,7 +257,8 @@ def reset_classifier(self:RoMAE,
     "A fresh head: norm and linear layer. Raises AssertionError for an unknown pooling: timm's callers probe for that type."
     try: self._make_head(num_classes, self.global_pool if global_pool is None else global_pool, **get_device_dtype(self))
     except ValueError as e: raise AssertionError(str(e)) from e
-    for m in (self.head, self.attn_pool): m is None or named_apply(self._init_module, m)
+    for m in (self.head, self.attn_pool):
+        if m is not None: named_apply(self._init_module, m)
 
 @patch
 def get_classifier(self:RoMAE) -> nn.Module:  # the linear layer, or Identity
@@ -258,8 +278,6 @@ def init_weights(self:RoMAE,
     needs_reset:bool=True,  # whether modules must first fill themselves (after `to_empty`)
 ):
     "Initialise all parameters."
-    if self.weight_init not in ('trunc_normal', 'torch'):
-        raise ValueError(f"weight_init: got {self.weight_init!r}; takes 'trunc_normal' or 'torch'")
     if needs_reset:
         for m in self.modules():
             if hasattr(m, 'reset_parameters'): m.reset_parameters()
@@ -286,6 +304,7 @@ def forward_head(self:RoMAE,
     pad_mask:Tensor|None=None,  # (B, N) bool, needed for the mean over real tokens
 ) -> Tensor|Ragged:             # (B, num_classes), or one per token with 'dense'; (..., d) with pre_logits or without classes
     "Pool, then classify."
+    pre_logits = flag('pre_logits', pre_logits)
     x = pool_tokens(x, pad_mask, 'dense' if self.global_pool == 'map' else self.global_pool, self.num_prefix_tokens)
     if self.global_pool == 'map': x = attend_pool(self.attn_pool, x, pad_mask)
     if isinstance(x, Ragged): return on_tokens(lambda t: self._classify(t, pre_logits), x)
@@ -320,8 +339,10 @@ def forward_intermediates(self:RoMAE,
     pad_mask:Tensor|None=None,          # as for `forward`
 ):  # (features, [intermediates]), or the list alone
     "Outputs of chosen blocks. Raises ValueError for maps of what is no image."
-    if output_fmt not in ('NCHW', 'NLC'): raise ValueError(f"output_fmt: got {output_fmt!r}; takes 'NCHW' or 'NLC'")
-    take, last = feature_take_indices(len(self.blocks), indices)
+    choice('output_fmt', output_fmt, ('NCHW', 'NLC'))
+    stop_early, intermediates_only = flag('stop_early', stop_early), flag('intermediates_only', intermediates_only)
+    return_prefix_tokens, norm = flag('return_prefix_tokens', return_prefix_tokens), flag('norm', norm)
+    take, last = self._taken(indices)
     x, angles, layout = self.embed(values, positions, pad_mask)
     x, taken = run_blocks(self.blocks[:last + 1] if stop_early else self.blocks, x, angles, layout,
                           self.grad_checkpointing and self.training, take)
@@ -331,11 +352,25 @@ def forward_intermediates(self:RoMAE,
     out = list(zip(maps, firsts)) if return_prefix_tokens and self.num_prefix_tokens else list(maps)
     return out if intermediates_only else (x, out)
 
+@patch
+def _taken(self:RoMAE, indices):
+    "Numbers of the blocks asked for, and the last of them. Raises ValueError for blocks that there are not."
+    n = len(self.blocks)
+    takes = f"one number, the last blocks, 1 to {n}, or a list of blocks from {-n} to {n - 1}, or None"
+    if isinstance(indices, (list, tuple)):
+        if not indices: raise ArgumentValueError('indices', '[]', takes)
+        indices = list(_each('indices', indices, takes, None, lambda i: whole('indices', i, -n, n - 1)))
+    elif indices is not None:
+        try: indices = whole('indices', indices, 1, n)
+        except (TypeError, ValueError): raise ArgumentValueError('indices', shown(indices), takes) from None
+    return feature_take_indices(n, indices)
+
 def _as_map(x, values, cut):
-    if isinstance(values, Ragged): raise ValueError("output_fmt: got 'NCHW' for a Ragged batch; takes 'NLC'")
-    if cut.per_channel: raise ValueError("output_fmt: got 'NCHW' for tokens per channel; takes 'NLC'")
+    def refuse(what): raise ArgumentValueError('output_fmt', f"'NCHW' for {what}", "'NLC'")
+    if isinstance(values, Ragged): refuse('a Ragged batch')
+    if cut.per_channel: refuse('tokens per channel')
     t, h, w = cut.grid(values)
-    if t != 1: raise ValueError(f"output_fmt: got 'NCHW' for {t} tokens in time; takes 'NLC'")
+    if t != 1: refuse(f'{t} tokens in time')
     return x.transpose(1, 2).unflatten(2, (h, w)).contiguous()
 
 # %% ../nbs/05_romae.ipynb #3eaca354
@@ -346,7 +381,8 @@ def prune_intermediate_layers(self:RoMAE,
     prune_head:bool=True,     # drop the head as well
 ) -> list[int]:               # numbers of the blocks wanted
     "Drop the blocks behind the last one wanted."
-    take, last = feature_take_indices(len(self.blocks), indices)
+    take, last = self._taken(indices)
+    prune_head, prune_norm = flag('prune_head', prune_head), flag('prune_norm', prune_norm)
     self.blocks = self.blocks[:last + 1]
     if prune_head: self.reset_classifier(0, '')
     return take
@@ -369,7 +405,7 @@ def set_grad_checkpointing(self:RoMAE,
     enable:bool=True,  # recompute blocks in backward
 ):
     "Trade time for memory in training."
-    self.grad_checkpointing = enable
+    self.grad_checkpointing = flag('enable', enable)
 
 @patch
 def set_input_size(self:RoMAE,
@@ -377,22 +413,24 @@ def set_input_size(self:RoMAE,
     patch_size:int|tuple[int, int]|None=None,  # must be the present one: it fixes the shape of the input projection
 ):
     "Another nominal size. Only learned positions change: they are interpolated. Raises ValueError for another patch size, or one that patches do not divide."
-    patch = tuple(patch_size) if isinstance(patch_size, (tuple, list)) else (patch_size, patch_size)
-    if patch_size is not None and patch != self.tubelet_size[1:]:
-        raise ValueError(f'patch_size: got {patch_size}; takes {self.tubelet_size[1:]}, which the input projection is made for')
+    if patch_size is not None and check_pixels('patch_size', patch_size) != self.tubelet_size[1:]:
+        raise ArgumentValueError('patch_size', f'{patch_size}', f'{self.tubelet_size[1:]}, which the input projection is made for')
     if img_size is None: return
+    img_size = check_pixels('img_size', img_size)
     _check_img_size(img_size, self.cut)
-    if self.embed.added is not None and self.embed.added.table is not None: self._resize_table(to_2tuple(img_size))
-    self.img_size = to_2tuple(img_size)
+    if self.embed.added is not None and self.embed.added.table is not None: self._resize_table(img_size)
+    self.img_size = img_size
     update_model_input_size(self, img_size)
 
 @patch
 def _resize_table(self:RoMAE, img_size):
     "Interpolate learned positions to another image size, square or not."
     added, cut = self.embed.added, self.cut
-    if cut.per_channel: raise ValueError("img_size: got another one for learned positions of tokens per channel; takes the present one, or pos_encoding='sincos'")
+    if cut.per_channel:
+        raise ArgumentValueError('img_size', 'another one for learned positions of tokens per channel', "the present one, or pos_encoding='sincos'")
     old, new = (tuple(-(-n // p) for n, p in zip(size, cut.size[1:])) for size in (self.img_size, img_size))
-    if old[0] * old[1] != added.max_tokens: raise ValueError(f'img_size: got {img_size} for {added.max_tokens} learned positions that are no grid of {old}; takes the present one')
+    if old[0] * old[1] != added.max_tokens:
+        raise ArgumentValueError('img_size', f'{img_size} for {added.max_tokens} learned positions that are no grid of {old}', 'the present one')
     table = resample_abs_pos_embed(added.table[None], new_size=new, old_size=old, num_prefix_tokens=added.prefix)[0]
     added.table, added.max_tokens = nn.Parameter(table.detach(), added.table.requires_grad), new[0] * new[1]
     self.cfg.max_tokens = added.max_tokens
@@ -420,14 +458,26 @@ def _create_romae(name, pretrained=False, **kwargs):
     "timm's builder with a size's widths and the user's changes."
     size = ENCODER_SIZES[name]
     size = dict(embed_dim=size['d_model'], num_heads=size['nhead'], depth=size['depth'])
-    own = {k: v for k, v in kwargs.items() if k not in _BUILDER_ARGS}
-    for k in own:
-        if k not in _ARGS:
-            near = difflib.get_close_matches(k, _ARGS, 1)
-            raise TypeError(f'{name}: got an unexpected keyword {k!r}' + (f'; did you mean {near[0]!r}?' if near else f'; takes {", ".join(_ARGS)}'))
-    taps = kwargs.pop('out_indices', min(3, kwargs.get('depth', size['depth'])))     # features_only: the last three blocks
-    return build_model_with_cfg(RoMAE, name, pretrained or _is_folder(kwargs.get('pretrained_cfg')), pretrained_filter_fn=checkpoint_filter_fn,
+    keywords([k for k in kwargs if k not in _BUILDER_ARGS], _ARGS, name, _OTHER_WORDS)
+    kwargs = {k: v.item() if isinstance(v, np.generic) else v for k, v in kwargs.items()}     # timm's builder looks at some of them, too
+    folder = _is_folder(kwargs.get('pretrained_cfg'))
+    if folder: kwargs = as_saved(size | kwargs)
+    depth = kwargs.get('depth', size['depth'])
+    taps = kwargs.pop('out_indices', min(3, depth) if isinstance(depth, int) else 3)     # features_only: the last three blocks
+    return build_model_with_cfg(RoMAE, name, pretrained or folder, pretrained_filter_fn=checkpoint_filter_fn,
                                 feature_cfg=dict(out_indices=taps, feature_cls='getter'), **(size | kwargs))
+
+# what others call our arguments
+_OTHER_WORDS = {'patch_size': 'tubelet_size', 'd_model': 'embed_dim', 'nhead': 'num_heads', 'use_cls': 'class_token', 'n_channels': 'in_chans'}
+
+def as_saved(
+    kw:dict,  # keywords of a `RoMAE`, as a file has them: embed_dim, num_heads, n_pos_dims, p
+) -> dict:    # keywords that build it
+    "Keywords of a model that was saved before `NDPRope` refused a `p` that turns nothing (see `saved_p`)."
+    if kw.get('pos_encoding', 'rope') != 'rope' or not {'embed_dim', 'num_heads'} <= set(kw): return kw
+    head_dim, axes = kw['embed_dim'] // max(kw['num_heads'], 1), kw.get('n_pos_dims', 2)
+    if head_dim // axes < 2: return kw                               # refused by whoever builds it
+    return kw | dict(p=saved_p(kw.get('p', .75), head_dim, axes))
 
 def _is_folder(cfg):
     "Whether the model is asked for as 'local-dir:...': whoever names a folder wants its weights, with or without `pretrained=True`."

@@ -4,27 +4,33 @@
 
 # %% auto #0
 __all__ = ['to_5d', 'grid_size', 'patchify', 'unpatchify', 'pad_to_tubelet', 'crop_to', 'Tubelets', 'Ragged', 'check_mask',
-           'on_tokens', 'prepend', 'split_first', 'same_rows', 'check_tokens', 'check_batch']
+           'on_tokens', 'prepend', 'split_first', 'same_rows', 'check_tokens', 'check_rows', 'check_batch']
 
 # %% ../nbs/02_tubelets.ipynb #803bc616
 from dataclasses import dataclass, replace
+from functools import partial
 from math import prod
 import torch
 import torch.nn.functional as F
 from fastcore.basics import patch, patch_to
 from torch import Tensor
 
-from .positions import channel_positions, grid_positions, too_coarse
+from .checks import ArgumentTypeError, ArgumentValueError, flag, instance, number, shown, whole
+from .positions import _wholes, channel_positions, grid_positions, too_coarse
 
 # %% ../nbs/02_tubelets.ipynb #537aa5a1
 def to_5d(
     values:Tensor,  # (B, T, C, H, W), (B, C, H, W) or (B, T, C)
 ) -> Tensor:        # (B, T, C, H, W)
     "Values with all five axes. Raises ValueError for any other rank."
+    takes = '(B, T, C, H, W), (B, C, H, W) or (B, T, C)'
+    instance('values', values, Tensor, f'a Tensor {takes}')
     if values.ndim == 5: return values
     if values.ndim == 4: return values.unsqueeze(1)
     if values.ndim == 3: return values[..., None, None]
-    raise ValueError(f'values: got shape {tuple(values.shape)}; takes (B, T, C, H, W), (B, C, H, W) or (B, T, C)')
+    raise ArgumentValueError('values', f'shape {tuple(values.shape)}', takes)
+
+def _size(name, size, least=1): return _wholes(name, size, 'three positive integers, (steps, rows, columns)', 3, least)
 
 # %% ../nbs/02_tubelets.ipynb #a56543d5
 def grid_size(
@@ -32,10 +38,10 @@ def grid_size(
     tubelet_size:tuple[int, int, int],# steps, rows and columns per token
 ) -> tuple[int, int, int]:            # tokens in time, height and width
     "How many tokens lie along each axis. Raises ValueError where a tubelet does not divide."
-    b, t, c, h, w = to_5d(values).shape
+    (b, t, c, h, w), tubelet_size = to_5d(values).shape, _size('tubelet_size', tubelet_size)
     if t % tubelet_size[0] or h % tubelet_size[1] or w % tubelet_size[2]:
-        raise ValueError(f'values: got (T, H, W) = {(t, h, w)}; takes multiples of tubelet_size={tuple(tubelet_size)} '
-                         '(pad_to_tubelet pads, crop_to crops back)')
+        raise ArgumentValueError('values', f'(T, H, W) = {(t, h, w)}',
+                                 f'multiples of tubelet_size={tubelet_size} (pad_to_tubelet pads, crop_to crops back)')
     return t // tubelet_size[0], h // tubelet_size[1], w // tubelet_size[2]
 
 # %% ../nbs/02_tubelets.ipynb #a95c9930
@@ -57,10 +63,12 @@ def unpatchify(
     channels:int,                     # C
 ) -> Tensor:                          # values, (B, T, C, H, W)
     "Put tokens together again: the inverse of `patchify`. Raises ValueError where the counts do not fit."
-    (t, h, w), (p1, p2, p3) = grid, tubelet_size
+    instance('tokens', tokens, Tensor, 'a Tensor (B, N, P)')
+    (t, h, w), (p1, p2, p3) = _size('grid', grid), _size('tubelet_size', tubelet_size)
+    if not torch.compiler.is_compiling(): channels = channels if isinstance(channels, torch.SymInt) else whole('channels', channels, 1)
     if tokens.shape[1:] != (t * h * w, p1 * p2 * p3 * channels):
-        raise ValueError(f'tokens: got shape {tuple(tokens.shape)}; takes (B, {t * h * w}, {p1 * p2 * p3 * channels}) for grid={tuple(grid)}, '
-                         f'tubelet_size={tuple(tubelet_size)}, channels={channels}')
+        raise ArgumentValueError('tokens', f'shape {tuple(tokens.shape)}', f'(B, {t * h * w}, {p1 * p2 * p3 * channels}) for '
+                                 f'grid={tuple(grid)}, tubelet_size={tuple(tubelet_size)}, channels={channels}')
     x = tokens.reshape(-1, t, h, w, p1, p2, p3, channels)
     return x.permute(0, 1, 4, 7, 2, 5, 3, 6).reshape(-1, t * p1, channels, h * p2, w * p3)
 
@@ -72,7 +80,8 @@ def pad_to_tubelet(
 ) -> Tensor:                          # (B, T', C, H', W'), each size rounded up to a multiple
     "Values with a margin at the far ends so that tubelets divide them."
     x = to_5d(values)
-    margin = [-x.shape[i] % p for i, p in zip((1, 3, 4), tubelet_size)]
+    if not isinstance(fill, bool): number('fill', fill, finite=False)                # True pads a mask
+    margin = [-x.shape[i] % p for i, p in zip((1, 3, 4), _size('tubelet_size', tubelet_size))]
     return F.pad(x, (0, margin[2], 0, margin[1], 0, 0, 0, margin[0]), value=fill)
 
 def crop_to(
@@ -80,7 +89,7 @@ def crop_to(
     size:tuple[int, int, int],# (T, H, W) wanted
 ) -> Tensor:                  # (B, T, C, H, W)
     "Values without the margin that `pad_to_tubelet` added."
-    t, h, w = size
+    t, h, w = _size('size', size)
     return to_5d(values)[:, :t, :, :h, :w]
 
 # %% ../nbs/02_tubelets.ipynb #ae1487f8
@@ -94,9 +103,17 @@ class Tubelets:
     pad:bool=False                         # pad values that tubelets do not divide, instead of refusing them
 
     def __post_init__(self):
-        if not (isinstance(self.channels, int) and self.channels > 0): raise ValueError(f'in_chans: got {self.channels!r}; takes 1 or more')
+        if torch.compiler.is_compiling(): return
+        set_ = partial(object.__setattr__, self)
+        set_('size', _wholes('size', self.size, 'three positive integers, (steps, rows, columns)', 3, high=2**16))
+        set_('channels', whole('channels', self.channels, 1, 2**16))
+        set_('n_pos_dims', whole('n_pos_dims', self.n_pos_dims, 1, 2**10))
+        set_('per_channel', flag('per_channel', self.per_channel))
+        set_('pad', flag('pad', self.pad))
         if self.per_channel and self.n_pos_dims < 2:
-            raise ValueError(f'n_pos_dims: got {self.n_pos_dims} for tokens per channel; takes 2 or more, the first axis is the channel')
+            raise ArgumentValueError('n_pos_dims', f'{self.n_pos_dims} for tokens per channel', '2 or more, the first axis is the channel')
+        if self.patch_dim > 2**24:
+            raise ArgumentValueError('size', f'{self.size} of {self.channels} channels, {self.patch_dim:,} numbers in a token', f'{2**24:,} at most')
 
     @property
     def patch_dim(self): return prod(self.size) * (1 if self.per_channel else self.channels)     # numbers in a token, P
@@ -109,7 +126,7 @@ class Tubelets:
         "Cut. Raises ValueError where sizes do not fit."
         got = to_5d(values).shape[2]
         if self.per_channel and values.ndim == 3 and got == 1 and self.patch_dim == 1: return values
-        if got != self.channels: raise ValueError(f'values: got {got} channels in shape {tuple(values.shape)}; takes {self.channels} (in_chans)')
+        if got != self.channels: raise ArgumentValueError('values', f'{got} channels in shape {tuple(values.shape)}', f'{self.channels} (in_chans)')
         if not self.per_channel: return patchify(self.whole(values), self.size)
         x = self.whole(values).transpose(1, 2)                                                    # (B, C, T, H, W)
         return patchify(x.flatten(0, 1).unsqueeze(2), self.size).unflatten(0, x.shape[:2]).flatten(1, 2)
@@ -151,6 +168,13 @@ class Ragged:
     offsets:Tensor  # (B + 1,) int64 on the same device; row b is data[offsets[b]:offsets[b + 1]]
     max_len:int     # length of the longest row, or more; known on the host so that no kernel must be waited for
 
+    def __post_init__(self):
+        if torch.compiler.is_compiling(): return
+        if not isinstance(self.data, Tensor) or not self.data.ndim: raise ArgumentTypeError('data', shown(self.data), 'a Tensor (total, ...)')
+        if not isinstance(self.offsets, Tensor) or self.offsets.ndim != 1 or not len(self.offsets) or self.offsets.is_floating_point():
+            raise ArgumentTypeError('offsets', shown(self.offsets), 'a Tensor (B + 1,) of whole numbers')
+        if type(self.max_len) is not int: self.max_len = whole('max_len', self.max_len, 0)
+
     def __len__(self): return len(self.offsets) - 1
     def __getitem__(self, i):                                        # a row; or, of a slice, a batch of rows
         if isinstance(i, slice): return Ragged.from_rows(self.rows()[i])
@@ -172,7 +196,7 @@ class Ragged:
     ) -> 'Ragged':    # the same rows holding `data`
         "Another quantity of the same tokens. Raises ValueError where the number of tokens differs."
         if data.shape[0] != self.data.shape[0]:
-            raise ValueError(f'data: got {data.shape[0]} tokens; takes {self.data.shape[0]}, as the other quantities of this batch have')
+            raise ArgumentValueError('data', f'{data.shape[0]} tokens', f'{self.data.shape[0]}, as the other quantities of this batch have')
         return replace(self, data=data)
 
 # %% ../nbs/02_tubelets.ipynb #25c45347
@@ -182,9 +206,9 @@ def check_mask(
     shape:tuple[int, ...], # (B, N) that the tokens have
 ):
     "Raise ValueError unless `mask` is bool and of that shape."
-    if not isinstance(mask, Tensor): raise ValueError(f'{name}: got a {type(mask).__name__}; takes a bool Tensor of shape {tuple(shape)}')
-    if mask.dtype != torch.bool: raise ValueError(f'{name}: got type {mask.dtype}; takes torch.bool')
-    if tuple(mask.shape) != tuple(shape): raise ValueError(f'{name}: got shape {tuple(mask.shape)}; takes {tuple(shape)}, one entry per token')
+    if not isinstance(mask, Tensor): raise ArgumentValueError(name, f'a {type(mask).__name__}', f'a bool Tensor of shape {tuple(shape)}')
+    if mask.dtype != torch.bool: raise ArgumentValueError(name, f'type {mask.dtype}', 'torch.bool')
+    if tuple(mask.shape) != tuple(shape): raise ArgumentValueError(name, f'shape {tuple(mask.shape)}', f'{tuple(shape)}, one entry per token')
 
 # %% ../nbs/02_tubelets.ipynb #4a5eab39
 def _offsets(lengths): return F.pad(lengths.cumsum(0), (1, 0))
@@ -194,8 +218,11 @@ def from_rows(cls:Ragged,
     rows:list[Tensor],  # one (n_i, ...) tensor per sample; lengths may differ and may be 0
 ) -> Ragged:            # of as many rows
     "Pack samples one behind another. Raises ValueError for no rows or rows of different widths."
+    takes = '(n, ...) tensors that differ in n only'
+    if not isinstance(rows, (list, tuple)): raise ArgumentTypeError('rows', f'a {type(rows).__name__}', f'a list of {takes}')
+    for r in rows: instance('rows', r, Tensor, takes)
     if not rows or len({tuple(r.shape[1:]) for r in rows}) != 1 or rows[0].ndim < 1:
-        raise ValueError(f'rows: got shapes {[tuple(r.shape) for r in rows][:4]}; takes (n, ...) tensors that differ in n only')
+        raise ArgumentValueError('rows', f'shapes {[tuple(r.shape) for r in rows][:4]}', takes)
     lengths = torch.tensor([len(r) for r in rows], device=rows[0].device)
     return cls(torch.cat(list(rows)), _offsets(lengths), max(len(r) for r in rows))
 
@@ -206,6 +233,7 @@ def from_padded(
     pad_mask:Tensor,  # (B, N) bool, True = padding
 ) -> Ragged:          # real tokens only, in token order
     "Drop the padding of a rectangular batch. Raises ValueError for a mask of another shape or type."
+    if not isinstance(x, Tensor) or x.ndim < 2: raise ArgumentValueError('x', shown(x), 'a Tensor (B, N, ...)')
     check_mask('pad_mask', pad_mask, x.shape[:2])
     real = ~pad_mask
     return Ragged(x[real], _offsets(real.sum(1)), x.shape[1])
@@ -288,9 +316,12 @@ def same_rows(
     like:Ragged,     # whose rows it must have
 ):
     "Raise ValueError unless rows are as many, and, on a CPU, where looking costs nothing, as long."
-    if len(x) != len(like): raise ValueError(f'{name}: got {len(x)} rows; takes {len(like)}, as the values have')
+    if len(x) != len(like): raise ArgumentValueError(name, f'{len(x)} rows', f'{len(like)}, as the values have')
     if x.offsets is like.offsets or x.device.type != 'cpu' or torch.compiler.is_compiling(): return
-    if not x.offsets.equal(like.offsets): raise ValueError(f'{name}: got rows of lengths {x.lengths.tolist()[:6]}; takes {like.lengths.tolist()[:6]}, as the values have')
+    if not x.offsets.equal(like.offsets): raise _other_lengths(name, x, like)
+
+def _other_lengths(name, x, like):
+    return ArgumentValueError(name, f'rows of lengths {x.lengths.tolist()[:6]}', f'{like.lengths.tolist()[:6]}, as the values have')
 
 # %% ../nbs/02_tubelets.ipynb #8afcbdf8
 def check_tokens(
@@ -301,20 +332,33 @@ def check_tokens(
 ):
     "Raise ValueError unless tokens, positions and padding have the shapes they must have. Looks at no values."
     for name, t in (('values', x), ('positions', positions)):
-        if not isinstance(t, (Tensor, Ragged)): raise ValueError(f'{name}: got a {type(t).__name__}; takes a Tensor or a Ragged')
+        if not isinstance(t, (Tensor, Ragged)): raise ArgumentValueError(name, f'a {type(t).__name__}', 'a Tensor or a Ragged')
     if isinstance(x, Ragged) != isinstance(positions, Ragged):
-        raise ValueError(f'positions: got {type(positions).__name__} for tokens in a {type(x).__name__}; takes the same kind')
+        raise ArgumentValueError('positions', f'{type(positions).__name__} for tokens in a {type(x).__name__}', 'the same kind')
     if isinstance(x, Ragged):
         want, shape = f'(total, D) = {(x.shape[0], n_pos_dims)}', (x.shape[0], n_pos_dims)
-        if pad_mask is not None: raise ValueError('pad_mask: got one beside a Ragged batch, which has no padding; takes None')
+        if pad_mask is not None: raise ArgumentValueError('pad_mask', 'one beside a Ragged batch, which has no padding', 'None')
         same_rows('positions', positions, x)
-        if x.data.ndim != 2: raise ValueError(f'tokens: got Ragged data of shape {tuple(x.shape)}; takes (total, width)')
+        if x.data.ndim != 2: raise ArgumentValueError('tokens', f'Ragged data of shape {tuple(x.shape)}', '(total, width)')
     else:
-        if x.ndim != 3: raise ValueError(f'tokens: got shape {tuple(x.shape)}; takes (B, N, width)')
+        if x.ndim != 3: raise ArgumentValueError('tokens', f'shape {tuple(x.shape)}', '(B, N, width)')
         want, shape = f'(B, D, N) = {(x.shape[0], n_pos_dims, x.shape[1])}', (x.shape[0], n_pos_dims, x.shape[1])
         if pad_mask is not None: check_mask('pad_mask', pad_mask, x.shape[:2])
-    if tuple(positions.shape) != shape: raise ValueError(f'positions: got shape {tuple(positions.shape)}; takes {want}')
-    if not positions.dtype.is_floating_point: raise ValueError(f'positions: got type {positions.dtype}; takes a floating-point type')
+    if tuple(positions.shape) != shape: raise ArgumentValueError('positions', f'shape {tuple(positions.shape)}', want)
+    if not positions.dtype.is_floating_point: raise ArgumentValueError('positions', f'type {positions.dtype}', 'a floating-point type')
+
+def check_rows(
+    rows:Tensor|Ragged,  # a pad_mask, (B, N) bool, True = padding; or any Ragged quantity
+):
+    "Raise ValueError for a row without a real token, on a CPU, where looking costs nothing, and not in graphs. `check_batch` looks everywhere."
+    if rows.device.type != 'cpu' or torch.compiler.is_compiling() or torch.jit.is_tracing(): return
+    empty = rows.all(1) if isinstance(rows, Tensor) else rows.lengths == 0
+    if empty.any(): raise _all_padding(int(empty.nonzero()[0, 0]), int(empty.sum()), len(empty))
+
+def _all_padding(first, n, rows):
+    return ArgumentValueError('pad_mask', f'a batch whose row {first} is all padding ({n} of {rows} rows are)',
+                              'one real token per row or more; True is padding: an attention_mask as in Hugging Face says the opposite, '
+                              'give ~attention_mask.bool()')
 
 # %% ../nbs/02_tubelets.ipynb #71ed87ac
 def check_batch(
@@ -328,7 +372,11 @@ def check_batch(
     tubelet_size:tuple[int, int, int]=(1, 1, 1),  # how values are cut into tokens
 ):
     "Raise ValueError for what no model can use: NaN, infinite, empty rows, forbidden masks, labels out of range, coarse positions."
+    use_cls = flag('use_cls', use_cls)
+    num_classes = whole('num_classes', num_classes, 1, 2**31, none=True)
+    _size('tubelet_size', tubelet_size)
     if not isinstance(values, Ragged): values = patchify(values, tubelet_size)
+    if pad_mask is not None and not isinstance(values, Ragged): check_mask('pad_mask', pad_mask, values.shape[:2])
     if positions is not None: _check_shapes(values, positions, pad_mask)
     if mask is not None: _check_same_rows('mask', mask, values)
     if isinstance(positions, Tensor): positions = positions.transpose(1, 2)           # (B, N, D), as the other quantities
@@ -343,26 +391,26 @@ def check_batch(
 
 # %% ../nbs/02_tubelets.ipynb #7ddccb06
 def _check_shapes(values, positions, pad_mask):
+    instance('positions', positions, (Tensor, Ragged), 'a Tensor (B, D, N), or a Ragged (total, D)')
     axis = 1 if isinstance(positions, Ragged) else -2
-    if len(positions.shape) < 2: raise ValueError(f'positions: got shape {tuple(positions.shape)}; takes (B, D, N), or Ragged (total, D)')
+    if len(positions.shape) < 2: raise ArgumentValueError('positions', f'shape {tuple(positions.shape)}', '(B, D, N), or Ragged (total, D)')
     check_tokens(values, positions, positions.shape[axis], pad_mask)
     if isinstance(positions, Ragged): _check_same_rows('positions', positions, values)
 
 def _check_same_rows(name, x, values):
     "Raise ValueError unless `x` has the rows of `values`; with `Ragged` this compares offsets, which a model must not wait for."
     if isinstance(x, Ragged) != isinstance(values, Ragged):
-        raise ValueError(f'{name}: got a {type(x).__name__} for values in a {type(values).__name__}; takes the same kind')
+        raise ArgumentValueError(name, f'a {type(x).__name__} for values in a {type(values).__name__}', 'the same kind')
     if name == 'mask': check_mask(name, x.data if isinstance(x, Ragged) else x, values.shape[:1] if isinstance(x, Ragged) else values.shape[:2])
-    if isinstance(x, Ragged) and not (len(x) == len(values) and x.offsets.equal(values.offsets)):
-        raise ValueError(f'{name}: got rows of lengths {x.lengths.tolist()[:6]}; takes {values.lengths.tolist()[:6]}, as values have')
+    if isinstance(x, Ragged) and not (len(x) == len(values) and x.offsets.equal(values.offsets)): raise _other_lengths(name, x, values)
 
 # %% ../nbs/02_tubelets.ipynb #2f129d14
 def _first_row(x, bad): return int(x.row_ids[bad.nonzero()[0, 0]])
 
 def _check_rows(x):
-    if not len(x): raise ValueError('values: got a batch without rows; takes one at least')
+    if not len(x): raise ArgumentValueError('values', 'a batch without rows', 'one at least')
     empty = (x.lengths == 0).nonzero()
-    if len(empty): raise ValueError(f'pad_mask: row {int(empty[0])} is all padding; takes at least one real token per row')
+    if len(empty): raise _all_padding(int(empty[0]), len(empty), len(x))
 
 def _check_finite(name, x):
     bad = ~x.data.isfinite().flatten(1).all(1)
@@ -400,6 +448,7 @@ def _check_hidden(mask, use_cls):
 def _check_labels(labels, num_classes, rows):
     if not isinstance(labels, Tensor) or tuple(labels.shape) != (rows,) or labels.dtype == torch.bool:
         got = f'{labels.dtype} of shape {tuple(labels.shape)}' if isinstance(labels, Tensor) else f'a {type(labels).__name__}'
-        raise ValueError(f'labels: got {got}; takes integers, ({rows},), one per row')
+        raise ArgumentValueError('labels', got, f'integers, ({rows},), one per row')
     if labels.is_floating_point() or labels.min() < 0 or labels.max() >= num_classes:
-        raise ValueError(f'labels: got {labels.dtype} from {labels.min().item()} to {labels.max().item()}; takes integers from 0 to {num_classes - 1}')
+        got = f'{labels.dtype} from {labels.min().item()} to {labels.max().item()}'
+        raise ArgumentValueError('labels', got, f'integers from 0 to {num_classes - 1}')

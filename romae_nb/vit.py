@@ -14,6 +14,7 @@ from timm.layers import PatchEmbed, resample_abs_pos_embed
 from timm.models import checkpoint
 from timm.models.vision_transformer import Block, VisionTransformer
 
+from .checks import ArgumentTypeError, ArgumentValueError, choice, instance, shown
 from .positions import grid_positions
 from .rope import sincos_positions
 from .tokens import Tokens, tokenize
@@ -26,18 +27,25 @@ def check_vit(
     vit:nn.Module,  # to be checked
 ):
     "Raise TypeError or ValueError unless tokens can be hidden between embedding and blocks."
-    if type(vit) is not VisionTransformer: raise TypeError(f'encoder: got a {type(vit).__name__}; takes a RoMAE or one of timm\'s VisionTransformers')
+    if type(vit) is not VisionTransformer:
+        raise ArgumentTypeError('encoder', f'a {type(vit).__name__}', "a RoMAE or one of timm's VisionTransformers")
     conv, embed = getattr(vit.patch_embed, 'proj', None), vit.patch_embed
     if type(embed) is not PatchEmbed or not isinstance(conv, nn.Conv2d) or conv.kernel_size != conv.stride or conv.padding != (0, 0):
-        raise TypeError(f'encoder: got patches from a {type(embed).__name__}; takes a plain PatchEmbed, whose patches know nothing of each other')
-    if not all(isinstance(b, Block) for b in vit.blocks): raise TypeError(f'encoder: got blocks of type {type(vit.blocks[0]).__name__}; takes timm\'s Block')
-    if vit.num_classes: raise ValueError(f'encoder: got one with a head of {vit.num_classes} classes; takes one made with num_classes=0')
+        got = f'patches from a {type(embed).__name__}'
+        raise ArgumentTypeError('encoder', got, 'a plain PatchEmbed, whose patches know nothing of each other')
+    if not all(isinstance(b, Block) for b in vit.blocks):
+        raise ArgumentTypeError('encoder', f'blocks of type {type(vit.blocks[0]).__name__}', "timm's Block")
+    if vit.num_classes: raise ArgumentValueError('encoder', f'one with a head of {vit.num_classes} classes', 'one made with num_classes=0')
     if any(n % p for n, p in zip(embed.img_size, embed.patch_size)) and not (embed.dynamic_img_pad and vit.dynamic_img_size):
-        raise ValueError(f'img_size: got {tuple(embed.img_size)} for patches of {tuple(embed.patch_size)}; takes multiples, or dynamic_img_size=True with dynamic_img_pad=True')
-    if not isinstance(vit.patch_drop, nn.Identity): raise ValueError('encoder: got patch_drop_rate above 0; takes 0, the mask decides which tokens are seen')
-    if vit.attn_pool is not None: raise ValueError(f"encoder: got global_pool={vit.global_pool!r}; takes 'token' or '', pre-training never reaches a pooling layer")
+        raise ArgumentValueError('img_size', f'{tuple(embed.img_size)} for patches of {tuple(embed.patch_size)}',
+                                 'multiples, or dynamic_img_size=True with dynamic_img_pad=True')
+    if not isinstance(vit.patch_drop, nn.Identity):
+        raise ArgumentValueError('encoder', 'patch_drop_rate above 0', '0, the mask decides which tokens are seen')
+    if vit.attn_pool is not None:
+        raise ArgumentValueError('encoder', f'global_pool={vit.global_pool!r}', "'token' or '', pre-training never reaches a pooling layer")
     if not isinstance(vit.fc_norm, nn.Identity):
-        raise ValueError("encoder: got a norm behind the pooling (fc_norm), which pre-training never reaches; takes global_pool='token' or '', which keeps the norm behind the blocks; to_timm moves it")
+        raise ArgumentValueError('encoder', 'a norm behind the pooling (fc_norm), which pre-training never reaches',
+                                 "global_pool='token' or '', which keeps the norm behind the blocks; to_timm moves it")
 
 def vit_tubelets(
     vit:VisionTransformer,  # any
@@ -51,9 +59,8 @@ def set_positions(
     kind:str,               # 'learned': left as it is; 'sincos2d': the MAE's, and fixed
 ):
     "Choose a ViT's position table. Raises ValueError for a kind that is not known, or a model without a table."
-    if kind not in VISION_POSITIONS: raise ValueError(f'encoder_pos: got {kind!r}; takes {" or ".join(map(repr, VISION_POSITIONS))}')
-    if kind == 'learned': return
-    if vit.pos_embed is None: raise ValueError('encoder_pos: got \'sincos2d\' for a model without a position table; takes \'learned\'')
+    if choice('encoder_pos', kind, VISION_POSITIONS) == 'learned': return
+    if vit.pos_embed is None: raise ArgumentValueError('encoder_pos', "'sincos2d' for a model without a position table", "'learned'")
     table = sincos_positions(grid_positions(vit.patch_embed.grid_size).T, vit.embed_dim)
     front = table.new_zeros(vit.pos_embed.shape[1] - len(table), vit.embed_dim)
     vit.pos_embed.data.copy_(torch.cat([front, table])[None])
@@ -68,17 +75,17 @@ def vit_tokens(
 ) -> Tokens:                     # patches, (B, N, P), and the position table of their grid
     "Patches of images. Raises ValueError where a batch is no batch of images of the model's size."
     for name, x in (('positions', positions), ('pad_mask', pad_mask)):
-        if x is not None: raise ValueError(f'{name}: got a {type(x).__name__} for a ViT; takes None, its tokens are the patches of an image')
+        if x is not None: raise ArgumentValueError(name, f'a {type(x).__name__} for a ViT', 'None, its tokens are the patches of an image')
     cut = _check_images(vit, values)
     tokens, grid = tokenize(values, None, None, cut), cut.grid(values)[1:]
     return replace(tokens, table=_table(vit, grid))
 
 def _check_images(vit, values):
-    if not isinstance(values, Tensor): raise ValueError(f'values: got a {type(values).__name__}; takes images, a Tensor (B, C, H, W)')
+    if not isinstance(values, Tensor): raise ArgumentValueError('values', f'a {type(values).__name__}', 'images, a Tensor (B, C, H, W)')
     x = values.squeeze(1) if values.ndim == 5 and values.shape[1] == 1 else values
-    if x.ndim != 4 or x.shape[1] != vit.in_chans: raise ValueError(f'values: got shape {tuple(values.shape)}; takes (B, {vit.in_chans}, H, W)')
+    if x.ndim != 4 or x.shape[1] != vit.in_chans: raise ArgumentValueError('values', f'shape {tuple(values.shape)}', f'(B, {vit.in_chans}, H, W)')
     if vit.patch_embed.strict_img_size and tuple(x.shape[2:]) != tuple(vit.patch_embed.img_size):
-        raise ValueError(f'values: got images of {tuple(x.shape[2:])}; takes {tuple(vit.patch_embed.img_size)} (set_input_size, or dynamic_img_size=True)')
+        raise ArgumentValueError('values', f'images of {tuple(x.shape[2:])}', f'{tuple(vit.patch_embed.img_size)} (set_input_size, or dynamic_img_size=True)')
     return vit_tubelets(vit)
 
 def _table(vit, grid):

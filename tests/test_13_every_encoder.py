@@ -6,6 +6,8 @@ import math, os, pytest, timm, torch
 from dataclasses import replace
 from hypothesis import Phase, given, settings, strategies as st
 from romae_nb.mae import MaskedAutoencoder
+from romae_nb.romae import as_saved
+from romae_nb.rope import saved_p
 from romae_nb.tubelets import Ragged
 
 
@@ -213,7 +215,7 @@ def oracle_loss(loss, preds, rows, hidden_padding):
 
 
 # %% 1f9f579c
-NARROW = dict(embed_dim=14, num_heads=2, depth=2)
+NARROW = dict(embed_dim=14, num_heads=2, depth=2)     # of one pair per axis, with three axes
 POINTS = st.fixed_dictionaries(dict(n_pos_dims=st.integers(1, 3), class_token=st.booleans(), p=st.sampled_from([0., .5, .75, 1.]), base=st.sampled_from([10., 1e4]),
                                     init_values=st.sampled_from([None, .5]), pos_encoding=st.sampled_from(['rope', 'rope', 'sincos', 'learned'])))
 BANDED = st.fixed_dictionaries(dict(factor_axis=st.sampled_from([0, 1, -1]), p=st.sampled_from([.5, (1., .75, .5)]), base=st.sampled_from([1e4, (10., 1e3, 1e4)])))
@@ -224,10 +226,15 @@ FAMILIES = ['series dense', 'series padded', 'series ragged', 'bands dense', 'ba
 
 def any_model(family, draw):
     decoder = dict(decoder_dim=12, decoder_heads=2, decoder_depth=1)
-    if family.startswith('series'): return MaskedAutoencoder('romae_tiny', dict(tubelet_size=(1, 1, 1), in_chans=2, max_tokens=8) | NARROW | draw(POINTS), **decoder | draw(SCORED))
+    def narrow(kw):
+        "As a file would be read: where one pair per axis is all there is, a `p` below 1 turns nothing."
+        kw = as_saved(kw)
+        told = saved_p(kw['p'], 12 // 2, kw['n_pos_dims']) if kw.get('pos_encoding', 'rope') == 'rope' else kw['p']
+        return MaskedAutoencoder('romae_tiny', kw, decoder_kw=dict(p=told), **decoder | draw(SCORED))
+    if family.startswith('series'): return narrow(dict(tubelet_size=(1, 1, 1), in_chans=2, max_tokens=8) | NARROW | draw(POINTS))
     if family.startswith('bands'):
         kw = dict(img_size=(4, 6), tubelet_size=(1, 2, 2), in_chans=3, n_pos_dims=3, channel_tokens=True, class_token=False) | NARROW | draw(BANDED)
-        return MaskedAutoencoder('romae_tiny', kw, **decoder | draw(SCORED))
+        return narrow(kw)
     kw = dict(img_size=(4, 6), patch_size=2, embed_dim=12, num_heads=2, depth=2, fc_norm=False) | draw(PICTURE)
     how = draw(AS_VIT) if family == 'ViT dense' else dict(decoder_block='romae', decoder_pos=draw(st.sampled_from(['rope', 'sincos'])))
     return MaskedAutoencoder('vit_tiny_patch16_224', kw, **decoder | draw(SCORED) | how)

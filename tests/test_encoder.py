@@ -4,7 +4,7 @@ from romae_nb.encoder import *
 
 
 # %% 56229346
-import math, pytest, torch
+import json, math, numpy as np, pytest, torch
 from timm.layers import RmsNorm as TimmRmsNorm
 from torch._dynamo.backends.debugging import aot_eager
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -16,17 +16,20 @@ from romae_nb.tubelets import Ragged
 # %% 46dfc23c
 def test_config_refuses():
     for kw, match in [(dict(pos_encoding='learnt'), "pos_encoding: got 'learnt'; takes 'rope'"), (dict(pos_encoding='learned'), 'max_tokens: got None'),
+                      (dict(n_pos_dims=0), 'n_pos_dims: got 0'), (dict(p=.2, d_model=8, nhead=2), '^p: got 0.2, which turns none of the 2 pairs'), (dict(depth=10**9), 'depth: got'),
                       (dict(pos_encoding='sincos', d_model=8, nhead=1, n_pos_dims=5), 'd_model: got 8 for n_dims=5'), (dict(init_values=0.), 'init_values: got 0.0'),
                       (dict(act='sin'), "act: got 'sin'"), (dict(factor_axis=0), 'factor_axis: got 0 for n_pos_dims=1'), (dict(factor_axis=2, n_pos_dims=2), 'factor_axis: got 2 for n_pos_dims=2'),
                       (dict(nhead=0), 'nhead: got 0'),
-                      (dict(depth=0), 'depth: got 0'), (dict(dim_feedforward=0), 'dim_feedforward: got 0, a width of 0'), (dict(mlp_ratio=0), 'mlp_ratio: got 0, a width of 0'), (dict(d_model=0), 'd_model: got 0; takes 1'),
+                      (dict(depth=0), 'depth: got 0'), (dict(dim_feedforward=0), 'dim_feedforward: got 0, a width of 0'), (dict(mlp_ratio=0), 'mlp_ratio: got 0, a width of 0'), (dict(d_model=0), 'd_model: got 0; takes a whole number, 1 to'),
                       (dict(d_model=25, nhead=1, pos_encoding='absolute'), 'd_model: got 25; takes an even'),
-                      (dict(attn_drop_rate=1.), 'attn_drop_rate: got 1.0'), (dict(d_model=8, nhead=2, n_pos_dims=3), 'head_dim: got 4 for n_dims=3')]:
+                      (dict(attn_drop_rate=1.), 'attn_drop_rate: got 1.0'), (dict(d_model=8, nhead=2, n_pos_dims=3), 'd_model // nhead: got 4 for n_dims=3')]:
         with pytest.raises(ValueError, match=match): EncoderConfig(**kw)
-    for kw, match in [(dict(d_model=180.), 'd_model: got 180.0; takes a whole number'), (dict(depth=True), 'depth: got True'), (dict(max_tokens='8'), "max_tokens: got '8'; takes a whole number or None"),
-                      (dict(attn_drop_rate='.1'), "attn_drop_rate: got '.1'; takes a number"), (dict(init_values='1'), "init_values: got '1'; takes a number or None"), (dict(p='half'), "p: got 'half'; takes a number, or one per axis")]:
+    for kw, match in [(dict(d_model=180.), 'd_model: got 180.0; takes a whole number'), (dict(depth=True), 'depth: got True'), (dict(max_tokens='8'), "max_tokens: got '8'; takes a whole number, 1 to .*, or None"),
+                      (dict(attn_drop_rate='.1'), "attn_drop_rate: got '.1'; takes a number"), (dict(init_values='1'), "init_values: got '1'; takes a number, more than 0, 1000000.0 or less"), (dict(p='half'), "p: got 'half'; takes a number, or one per axis")]:
         with pytest.raises(TypeError, match=match): EncoderConfig(**kw)
-    with pytest.raises(ValueError, match='^width: got 0; takes 1'), renamed({'d_model': 'width'}): EncoderConfig(d_model=0)
+    numpy = EncoderConfig(np.int64(24), np.int32(2), np.int64(1), mlp_ratio=np.float32(2), n_pos_dims=np.int64(2), p=[np.float32(.5), 1], drop_path_rate=np.float64(.5))
+    assert json.loads(json.dumps(vars(numpy))) == vars(numpy) | dict(p=[.5, 1]) and type(numpy.d_model) is int and type(numpy.mlp_ratio) is float
+    with pytest.raises(ValueError, match='^width: got 0; takes a whole'), renamed({'d_model': 'width'}): EncoderConfig(d_model=0)
     with pytest.raises(ValueError, match='^decoder_kw: nhead: got 0'), renamed({}, 'decoder_kw: '): EncoderConfig(nhead=0)
     with pytest.raises(ValueError, match='^invalid literal'), renamed({'d_model': 'width'}): int('x')     # what names no argument stays as it is
 
@@ -198,7 +201,7 @@ def test_swapping_axes_matters():
 def test_autocast_keeps_angles():
     enc, x, pos, pad = case()
     seen = []
-    enc.blocks[0].attn.register_forward_pre_hook(lambda m, args: seen.append(args[1][0].dtype))
+    enc.blocks[0].attn.register_forward_pre_hook(lambda m, args: seen.append(args[1].cos.dtype))
     with torch.autocast('cpu', torch.bfloat16): out = enc(x, pos.double() + 2.46e6, pad)
     assert seen == [torch.float32] and torch.isfinite(out).all()
 

@@ -242,6 +242,37 @@ def test_reference_numbers(name, ragged):
     assert logits < 1e-5 and loss < 1e-5
 
 
+# %% bbf8b473
+def test_checkpoints_that_turn_nothing(tmp_path):
+    for case, heads in (('classify_token_pad', 'encoder'), ('pretrain_irregular1d_pad', 'decoder')):
+        shutil.copytree(REFERENCE/case, tmp_path/case)
+        config = json.loads((tmp_path/case/'model_config.json').read_text())
+        axes = (config['encoder_config']['d_model'] // config['encoder_config']['nhead']) // 2          # two numbers, one pair for each
+        if heads == 'decoder': axes = min(axes, config['decoder_config']['d_model'] // config['decoder_config']['nhead'] // 2)
+        (tmp_path/case/'model_config.json').write_text(json.dumps(config | dict(n_pos_dims=axes)))
+        model, c = from_reference(tmp_path/case), load_file(REFERENCE/case/'case.safetensors')
+        v, pad, extra = c['values'], c.get('pad_mask'), {} if c.get('mask') is None else dict(mask=c['mask'])
+        places = torch.rand(2, v.shape[0], axes, c['positions'].shape[2])
+        a, b = (model(v, p, pad, **extra) for p in places)
+        cfgs = [model.encoder.cfg, model.decoder.cfg] if extra else [model.cfg]
+        narrow = [(c.head_dim // axes // 2 * 2) == 2 for c in cfgs]
+        assert any(narrow) and a.equal(b) == all(narrow) and [(c.p == (0.,) * axes) for c in cfgs] == narrow
+        assert load(save(model, tmp_path/f'{case} again'))(v, places[0], pad, **extra).equal(a)          # and written out, the 0 stays
+    for name, m, field in (('mae', a_mae(n_pos_dims=6, p=1.), 'encoder_kw'), ('classifier', timm.create_model('romae_tiny', num_classes=3, **SERIES | dict(n_pos_dims=12, p=1.)), 'model_args')):
+        save(m, tmp_path/name)
+        config = json.loads((tmp_path/name/'config.json').read_text())
+        config[field]['p'] = .75                                                                        # as 9f645e9 would have written it
+        if name == 'mae': config['decoder_kw']['p'] = .75
+        (tmp_path/name/'config.json').write_text(json.dumps(config))
+        back = [load(tmp_path/name)] + ([timm.create_model(f'local-dir:{tmp_path/name}')] if name == 'classifier' else [])
+        for b in back:
+            cfg = getattr(b, 'encoder', b).cfg
+            assert not hasattr(b, 'decoder') or b.decoder.cfg.p == (.75 if b.decoder.cfg.head_dim // 6 >= 4 else (0.,) * 6)
+            assert cfg.p == (.75 if cfg.head_dim // cfg.n_pos_dims >= 4 else (0.,) * cfg.n_pos_dims)
+    with pytest.raises(ValueError, match='^p: got 0.75, which turns none of the 1 pairs'): timm.create_model('romae_tiny', **SERIES | dict(n_pos_dims=12))
+    with pytest.raises(ValueError, match='^decoder_kw: p: got 0.75, which turns none'): MaskedAutoencoder('romae_tiny', SERIES | dict(n_pos_dims=6), decoder_dim=24, decoder_heads=2)
+
+
 # %% bb3edcf1
 def test_reference_folders_are_checked(tmp_path):
     good = REFERENCE/'pretrain_irregular1d_pad'

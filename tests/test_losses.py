@@ -6,7 +6,7 @@ from romae_nb.losses import *
 # %% 7e00c2e2
 import json, math
 from dataclasses import asdict
-import pytest, torch
+import numpy as np, pytest, torch
 from hypothesis import given, settings, strategies as st
 
 
@@ -108,10 +108,12 @@ def test_reference_normalisation():
 def test_settings():
     loss = TokenLoss('huber', True, (1, 2.5), .5, True)
     assert TokenLoss(**json.loads(json.dumps(asdict(loss)))) == loss == TokenLoss('huber', 'unbiased', [1., 2.5], .5, True)
-    for kw, match in ((dict(kind='mes'), "kind: got 'mes'; takes mse, l1"), (dict(norm_targets='yes'), "norm_targets: got 'yes'"), (dict(norm_targets=1), 'norm_targets: got 1'),
+    for kw, match in ((dict(kind='mes'), "kind: got 'mes'; takes 'mse', 'l1'.*did you mean 'mse'"), (dict(norm_targets='yes'), "norm_targets: got 'yes'"), (dict(norm_targets=1), 'norm_targets: got 1'),
                       (dict(channel_weights=(1, -1)), 'channel_weights: got'), (dict(channel_weights=(0, 0)), 'not all 0'), (dict(channel_weights=()), 'channel_weights'),
                       (dict(huber_delta=0), 'huber_delta: got 0'), (dict(huber_delta=2.), "huber_delta: got 2.0 for kind='mse'"), (dict(reference_mean=1), 'reference_mean: got 1')):
-        with pytest.raises(ValueError, match=match): TokenLoss(**kw)
+        with pytest.raises((ValueError, TypeError), match=match): TokenLoss(**kw)
+    numpy = TokenLoss('huber', np.True_, [np.float32(1), np.int64(2)], np.float32(.5), np.False_)
+    assert numpy == TokenLoss('huber', True, (1, 2), .5) and json.dumps(asdict(numpy))
     for loss, match in ((TokenLoss(norm_targets=True), 'norm_targets: got'), (TokenLoss('cosine'), 'kind: got cosine'), (TokenLoss(channel_weights=(1, 2)), 'channel_weights: got 2')):
         with pytest.raises(ValueError, match=match): loss.check(1)
         loss.check(4)

@@ -4,7 +4,7 @@ from romae_nb.romae import *
 
 
 # %% 1da6ca88
-import math, pytest, timm, torch
+import json, math, numpy as np, pytest, timm, torch
 from romae_nb.encoder import run_blocks
 from timm.models import group_parameters
 from romae_nb.tubelets import Ragged, patchify
@@ -79,8 +79,9 @@ def test_exported_with_padding():
 def test_registered():
     assert timm.list_models('romae*') == ['romae_base', 'romae_large', 'romae_small', 'romae_tiny', 'romae_tiny_shallow']
     with pytest.raises(RuntimeError, match='romae_huge'): timm.create_model('romae_huge')
-    with pytest.raises(TypeError, match="unexpected keyword 'tubelet_sizes'; did you mean 'tubelet_size'"):
-        timm.create_model('romae_tiny', tubelet_sizes=(1, 1, 1))
+    for kw in (dict(tubelet_sizes=(1, 1, 1)), dict(patch_size=16)):
+        with pytest.raises(TypeError, match="got an unknown keyword; takes keywords of romae_tiny .did you mean 'tubelet_size'"):
+            timm.create_model('romae_tiny', **kw)
 
 
 # %% bb054849
@@ -88,12 +89,23 @@ def test_constructor_refuses():
     for kw, match in [(dict(tubelet_size=(1, 0, 4)), r'tubelet_size: got \(1, 0, 4\)'), (dict(global_pool='max'), "global_pool: got 'max'"),
                       (dict(class_token=False, global_pool='token'), "global_pool: got 'token' without"), (dict(n_pos_dims=7), 'embed_dim // num_heads: got 12 for n_dims=7'),
                       (dict(weight_init='jax'), "weight_init: got 'jax'"), (dict(img_size=30, tubelet_size=(1, 8, 8)), r'img_size: got 30; takes multiples of \(8, 8\)'), (dict(num_classes=-1), 'num_classes: got -1'), (dict(depth=0), 'depth: got 0'),
-                      (dict(n_pos_dims=0), 'embed_dim // num_heads: got 12 for n_dims=0'), (dict(factor_axis=0), 'class_token: got True with factor_axis=0'),
+                      (dict(n_pos_dims=0), '^n_pos_dims: got 0'), (dict(factor_axis=0), 'class_token: got True with factor_axis=0'),
                       (dict(pos_encoding='learned'), 'max_tokens: got None'), (dict(pos_encoding='learned', tubelet_size=(2, 4, 4), n_pos_dims=3), 'max_tokens: got None'), (dict(channel_tokens=True, n_pos_dims=1), 'n_pos_dims: got 1 for tokens per channel'),
                       (dict(global_pool='map', embed_dim=25), "global_pool: got 'map' for embed_dim=25"), (dict(attn_drop_rate=2.), 'attn_drop_rate: got 2.0'),
                       (dict(drop_rate=2.), '^drop_rate: got 2.0'), (dict(proj_drop_rate=2.), '^proj_drop_rate: got 2.0'), (dict(embed_dim=0), '^embed_dim: got 0'), (dict(num_heads=0), '^num_heads: got 0'),
-                      (dict(mlp_dim=0), '^mlp_dim: got 0'), (dict(norm_eps=-1), '^norm_eps: got -1')]:
+                      (dict(mlp_dim=0), '^mlp_dim: got 0'), (dict(norm_eps=-1), '^norm_eps: got -1'), (dict(img_size=0), '^img_size: got 0'), (dict(img_size=(-1, 8)), '^img_size: got'),
+                      (dict(in_chans=0), '^in_chans: got 0'), (dict(p=.2, n_pos_dims=2), '^p: got 0.2, which turns none of the 3 pairs')]:
         with pytest.raises(ValueError, match=match): series_model(**kw)
+    for kw in (dict(class_token=2), dict(channel_tokens='yes'), dict(dynamic_img_pad=1), dict(depth=2.), dict(num_classes=True), dict(drop_rate='.1')):
+        with pytest.raises(TypeError, match=f'^{next(iter(kw))}: got'): series_model(**kw)
+
+
+# %% e8547b51
+def test_numpy_settings_are_plain():
+    m = series_model(embed_dim=np.int64(24), depth=np.int32(1), tubelet_size=np.array([1, 1, 1]).tolist(), in_chans=np.int64(2), class_token=np.True_, num_classes=np.int64(3),
+                     p=np.float32(.75), drop_path_rate=np.float64(.1), img_size=np.int64(16))
+    args = vars(m.cfg) | dict(img_size=list(m.img_size), in_chans=m.in_chans, num_classes=m.num_classes, drop=m.head_drop.p)
+    assert json.loads(json.dumps(args)) == args and m(*series_batch()).shape[1] == 3
 
 
 # %% 57ca8bba

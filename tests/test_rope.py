@@ -82,11 +82,24 @@ def test_julian_dates():
 
 
 # %% b1040ca8
+def test_p_must_turn_something():
+    assert not NDPRope(6, 3, p=0.).frequencies().any()                      # nothing, on purpose
+    for head, n, p in [(6, 3, .75), (2, 1, .99), (12, 3, (.75, .25, .75)), (8, 4, .5)]:
+        with pytest.raises(ValueError, match='^p: got 0.*turns none of the [12] pairs.*takes'): NDPRope(head, n, p)
+        old = saved_p(p, head, n)                                           # what the reference does with it
+        turning = [int(v * (head // n) // 2) for v in (p if isinstance(p, tuple) else (p,) * n)]
+        assert (NDPRope(head, n, old).frequencies() > 0).sum(1).tolist() == turning
+    assert saved_p(.75, 8, 1) == .75 and NDPRope(2, 1, 1.).frequencies().all() and NDPRope(4, 1, .5).frequencies().any()
+
+
+# %% a816fda3
 def test_bad_settings_are_named():
-    for kw, match in [(dict(head_dim=5, n_dims=3), 'head_dim: got 5 for n_dims=3'), (dict(head_dim=8, n_dims=0), 'head_dim: got 8 for n_dims=0'),
+    for kw, match in [(dict(head_dim=5, n_dims=3), 'head_dim: got 5 for n_dims=3'), (dict(head_dim=8, n_dims=0), 'n_dims: got 0'),
                       (dict(head_dim=8, p=1.5), 'p: got 1.5'),
                       (dict(head_dim=8, n_dims=2, p=(.5,)), 'p: got 1 values'), (dict(head_dim=8, base=.5), 'base: got 0.5')]:
         with pytest.raises(ValueError, match=match): NDPRope(**kw)
+    for kw, match in [(dict(p='much'), "p: got 'much'; takes a number, or one per axis"), (dict(base=True), 'base: got True'), (dict(n_dims=2.), 'n_dims: got 2.0')]:
+        with pytest.raises(TypeError, match=match): NDPRope(**dict(head_dim=8) | kw)
     with pytest.raises(ValueError, match=r'positions: got shape \(3, 4\).*\(..., 2, N\)'): NDPRope(8, 2)(torch.zeros(3, 4))
 
 
@@ -104,7 +117,7 @@ def test_sincos_of_coordinates():
     torch.testing.assert_close(sincos_positions(at, 8)[0], torch.tensor(want))
     assert sincos_positions(at, 10)[0, 8:].tolist() == [0, 0]            # what axes do not divide stays empty
     assert not sincos_positions(torch.ones(1, 2), 8)[0, [0, 1, 4, 5]].any()
-    with pytest.raises(ValueError, match='head_dim: got 2 for n_dims=2'): sincos_positions(at, 2)
+    with pytest.raises(ValueError, match='^dim: got 2 for n_dims=2'): sincos_positions(at, 2)
 
 
 # %% 0a483ecb

@@ -19,7 +19,9 @@ def test_tokenize_refuses():
                         ((v, p, pad.int()), 'pad_mask: got type torch.int32'), ((r, None, None), 'positions: got None for Ragged'),
                         ((r, p, None), 'positions: got Tensor'), ((v.tolist(), p, None), 'values: got a list'), ((v.long(), p, None), 'values: got type torch.int64'),
                         ((v, p, pad.tolist()), 'pad_mask: got a list'), ((r, rp, pad), 'pad_mask: got one beside a Ragged'),
-                        ((r.like(r.data[:, :1]), rp, None), 'values: got tokens of 1 numbers; takes 2')]:
+                        ((r.like(r.data[:, :1]), rp, None), 'values: got tokens of 1 numbers; takes 2'),
+                        ((v, p, ~pad), 'pad_mask: got a batch whose row 0 is all padding .3 of 3 rows are.*Hugging Face'),
+                        ((Ragged.from_rows([v[0], v[0, :0]]), Ragged.from_rows([p[0].T, p[0].T[:0]]), None), 'row 1 is all padding')]:
         with pytest.raises(ValueError, match=match): tokenize(*args, cut)
     with pytest.raises(ValueError, match='n_pos_dims: got 1, but the token grid'): tokenize(torch.randn(1, 3, 32, 32), None, None, Tubelets(n_pos_dims=1))
 

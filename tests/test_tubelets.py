@@ -129,7 +129,7 @@ def test_check_batch_refuses():
     for kw, match in [
         (dict(values=with_nan, pad_mask=None), 'values: row 0 holds NaN'),
         (dict(positions=torch.full((2, 1, 3), math.inf)), 'positions: row 0 holds NaN or infinite'),
-        (dict(pad_mask=torch.ones(2, 3).bool()), 'pad_mask: row 0 is all padding'),
+        (dict(pad_mask=torch.ones(2, 3).bool()), 'pad_mask: got a batch whose row 0 is all padding .2 of 2 rows are.*~attention_mask'),
         (dict(use_cls=False), 'mask: row 1 hides all of its 3'),
         (dict(mask=torch.zeros(2, 3).bool()), 'mask: hides nothing'),
         (dict(labels=torch.tensor([0, 3])), 'labels: got torch.int64 from 0 to 3; takes integers from 0 to 2'),
