@@ -5,11 +5,13 @@ from romae_nb.hub import *
 
 # %% f9d48b82
 import json, os, pytest, shutil, timm, torch
+import numpy as np
 from argparse import Namespace
 from pathlib import Path, PosixPath
 from safetensors.torch import load_file
 import torch.nn.functional as F
 from romae_nb.mae import MaskedAutoencoder
+from romae_nb.masking import mask_spec
 from romae_nb.romae import RoMAE
 from romae_nb.tubelets import Ragged
 
@@ -58,13 +60,58 @@ def test_broken_folders_are_named(tmp_path):
     cut = lambda f, n: f.write_bytes(f.read_bytes()[:n])
     with pytest.raises(ValueError, match='model.safetensors is truncated'): load(broken('c', lambda f: cut(f/'model.safetensors', 5000)))
     with pytest.raises(ValueError, match='config.json is truncated'): load(broken('d', lambda f: cut(f/'config.json', 50)))
-    wider = lambda f: (f/'config.json').write_text((f/'config.json').read_text().replace('"decoder_dim": 24', '"decoder_dim": 26'))
+    def config(f, change, sealed=False):
+        "Edit a configuration by hand; without its seal it is read as older ones are."
+        c = json.loads((f/'config.json').read_text())
+        change(c)
+        if not sealed: c.pop('written')
+        (f/'config.json').write_text(json.dumps(c))
+    wider = lambda f: config(f, lambda c: c.update(decoder_dim=26))
     with pytest.raises(ValueError, match=r'decoder.mask_token \(24,\) instead of \(26,\)'): load(broken('e', wider))
-    with pytest.raises(ValueError, match='names no architecture'): load(broken('f', lambda f: (f/'config.json').write_text('{}')))
+    with pytest.raises(ValueError, match='it names no architecture'): load(broken('f', lambda f: (f/'config.json').write_text('{}')))
     with pytest.raises(ValueError, match='holds a list'): load(broken('h', lambda f: (f/'config.json').write_text('[1]')))
     with pytest.raises(ValueError, match="says romae_nb='Other'"): load(broken('i', lambda f: (f/'config.json').write_text('{"romae_nb": "Other"}')))
-    with pytest.raises(ValueError, match="does not describe a model.*'encoder'"): load(broken('j', lambda f: (f/'config.json').write_text('{"romae_nb": "MaskedAutoencoder"}')))
+    with pytest.raises(ValueError, match="does not describe a model.*'decoder_block' is not there"): load(broken('j', lambda f: (f/'config.json').write_text('{"romae_nb": "MaskedAutoencoder"}')))
+    with pytest.raises(ValueError, match='config.json is not as it was written'): load(broken('k', lambda f: config(f, lambda c: c.pop('loss'), sealed=True)))
+    with pytest.raises(ValueError, match="config.json does not describe.*'loss' is not there"): load(broken('l', lambda f: config(f, lambda c: c.pop('loss'))))
+    for key, value in [('mask_ratio', 'x'), ('encoder_kw', 3), ('loss_kw', [1]), ('decoder_kw', dict(depth=1)), ('encoder', 'hf-hub:a/b'), ('encoder', 7), ('mask_fn', 'nix')]:
+        with pytest.raises(ValueError, match='folder: .*config.json does not describe a model of romae_nb'): load(broken(f'm-{key}-{value}', lambda f: config(f, lambda c: c.update({key: value}))))
     with pytest.raises(TypeError, match='model: got a Linear'): save(torch.nn.Linear(1, 1), tmp_path/'g')
+
+
+# %% 1face6d4
+@pytest.mark.parametrize('key', ['pretrained', 'checkpoint_path', 'pretrained_cfg'])
+def test_a_file_fetches_nothing(tmp_path, key):
+    save(a_mae(), tmp_path/'mae')
+    save(timm.create_model('vit_tiny_patch16_224', img_size=32, depth=1, num_classes=2), tmp_path/'vit')
+    for name, within in (('mae', 'encoder_kw'), ('vit', 'model_args')):
+        c = json.loads((tmp_path/name/'config.json').read_text())
+        c[within][key] = True
+        del c['written']
+        (tmp_path/name/'config.json').write_text(json.dumps(c))
+        with pytest.raises(ValueError, match=f'config.json does not describe .*{key}: got True; takes settings of the architecture'): load(tmp_path/name)
+
+@pytest.mark.parametrize('value', [float('nan'), float('inf')])
+def test_numbers_that_are_not_finite_are_refused(tmp_path, value):
+    mae = a_mae()
+    with torch.no_grad(): mae.decoder.mask_token[3] = value
+    with pytest.raises(ValueError, match='model.safetensors holds numbers that are not finite in decoder.mask_token'): load(save(mae, tmp_path))
+
+def test_weights_of_another_model_beside_a_configuration(tmp_path):
+    "Heads, base and the masking of tokens leave no trace in shapes."
+    save(a_mae(), tmp_path/'a')
+    save(a_mae(num_heads=4), tmp_path/'b')
+    shutil.copy(tmp_path/'b'/'model.safetensors', tmp_path/'a'/'model.safetensors')
+    with pytest.raises(ValueError, match='model.safetensors is not the file that config.json was written with'): load(tmp_path/'a')
+
+def test_numbers_of_numpy_are_written(tmp_path):
+    mae = MaskedAutoencoder('romae_tiny', SERIES, np.float64(.5), 24, 1, mask_fn=mask_spec(a_mae().mask_fn), loss='huber', loss_kw=dict(huber_delta=np.float32(2)))
+    mae.mask_ratio = np.float32(.5)
+    assert load(save(mae, tmp_path/'a')).mask_ratio == .5
+    clf = timm.create_model('romae_tiny', **SERIES, num_classes=3, drop_rate=.25)
+    clf.cfg.drop_path_rate, clf.head_drop.p, clf._model_args['p'] = np.float64(.125), np.float32(.25), np.float64(.75)
+    back = load(save(clf, tmp_path/'b', label_names=np.array(['a', 'b', 'c'])))
+    assert back.cfg.drop_path_rate == .125 and back.head_drop.p == .25 and back.pretrained_cfg['label_names'] == ['a', 'b', 'c']
 
 
 # %% 074a0103
