@@ -234,8 +234,8 @@ def tell_input(
     "Say what images a model is trained on, where timm looks for it."
     encoder = model.encoder if isinstance(model, MaskedAutoencoder) else model
     if not getattr(encoder, 'pretrained_cfg', None): return model      # not made by timm: there is no place to say it
-    told = _checked_input(trained_input, encoder.in_chans)
-    if not told: return model
+    if not _checked_input(trained_input, encoder.in_chans): return model
+    told = _tuples(_input_of(encoder, trained_input))
     kept = {k: v for k, v in encoder.pretrained_cfg.items() if not k.startswith('test_')}
     encoder.pretrained_cfg = encoder.default_cfg = kept | told
     return model

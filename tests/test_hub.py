@@ -10,6 +10,7 @@ from argparse import Namespace
 from pathlib import Path, PosixPath
 from safetensors.torch import load_file
 import torch.nn.functional as F
+from timm.layers import DropPath
 from romae_nb.mae import MaskedAutoencoder
 from romae_nb.masking import mask_spec
 from romae_nb.romae import RoMAE
@@ -221,6 +222,37 @@ def test_what_it_does_not_is_refused(tmp_path):
     mae = MaskedAutoencoder(timm.create_model('vit_tiny_patch16_224', img_size=32, depth=1, num_classes=0, norm_layer=torch.nn.LayerNorm), decoder_depth=1)
     with pytest.raises(ValueError, match='that its keywords do not describe.*eps=1e-05'): save(mae, tmp_path)
     with pytest.raises(ValueError, match='model: got a probe'): save(to_timm(a_mae(), 3, probe=True), tmp_path)
+
+
+# %% c6170332
+def rates(model):
+    "All dropout rates of a model, as its settings and its layers have them."
+    layers = {n: round(getattr(m, 'drop_prob', getattr(m, 'p', 0)), 6) for n, m in model.named_modules() if isinstance(m, (torch.nn.Dropout, DropPath))}
+    return {k: v for k, v in model_args(model).items() if 'drop' in k}, layers
+
+@pytest.mark.parametrize('name', ['romae_tiny', 'vit_tiny_patch16_224'])
+def test_dropouts_after_pretraining(tmp_path, name):
+    kw = dict(img_size=32, depth=2, embed_dim=24, num_heads=2, proj_drop_rate=.1, attn_drop_rate=.2, drop_path_rate=.3, pos_drop_rate=.05)
+    mae = MaskedAutoencoder(name, kw, decoder_dim=24, decoder_heads=2, decoder_depth=1)
+    clf = to_timm(mae, 3, drop_rate=.4)
+    want = rates(clf)
+    for k, v in (kw | dict(drop_rate=.4)).items(): assert 'drop' not in k or want[0][k] == pytest.approx(v)
+    encoder, file = save_encoder(mae, tmp_path/'encoder'), save(mae, tmp_path/'mae')
+    assert rates(to_timm(load(file), 3, drop_rate=.4)) == rates(to_timm(load(encoder), 3, drop_rate=.4)) == want
+    for pretrained in (True, False): assert rates(timm.create_model(f'local-dir:{encoder}', num_classes=3, drop_rate=.4, pretrained=pretrained)) == want
+    save(clf, tmp_path/'clf')
+    assert rates(load(tmp_path/'clf')) == rates(timm.create_model(f'local-dir:{tmp_path}/clf')) == want
+
+def test_a_named_folder_gives_its_weights(tmp_path):
+    "With or without `pretrained=True`, for a ViT as for a RoMAE."
+    for name in ('vit_tiny_patch16_224', 'romae_tiny'):
+        mae = MaskedAutoencoder(name, dict(img_size=32, depth=1), decoder_depth=1)
+        folder = save_encoder(mae, tmp_path/name)
+        for kw in ({}, dict(pretrained=True)):
+            clf, own = timm.create_model(f'local-dir:{folder}', num_classes=3, **kw).state_dict(), mae.encoder.state_dict()
+            assert all(clf[k].equal(v) for k, v in own.items() if k in clf) and set(own) <= {*clf, 'norm.weight', 'norm.bias'}
+        shutil.copy(save(a_mae(), tmp_path/'other')/'model.safetensors', folder)
+        with pytest.raises(ValueError, match='model.safetensors is not the file'): timm.create_model(f'local-dir:{folder}', num_classes=3)
 
 
 # %% 9865bee4
