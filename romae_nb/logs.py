@@ -20,16 +20,17 @@ from fastai.torch_core import get_model, rank_distrib
 from fastcore.basics import patch
 from fastprogress.fastprogress import format_time
 
-from .data import class_names
-from .encoder import renamed
+from .checks import ArgumentValueError, flag, instance, path_text, renamed, whole
 from .hub import check_savable, save
+from .inputs import belongings
+from .metrics import direction, lower_is_better
 from .stepping import Restoring
 
 # %% ../nbs/22_logs.ipynb #8dfa3e61
 class EpochEnd(Restoring):
     "Calls `on_epoch` after every epoch of training, in the first process."
     order, remove_on_fetch, several, _trained, _path = 61, True, True, False, Path()
-    def before_fit(self): self._trained, self._path = False, Path(self.learn.path)
+    def before_fit(self): self._trained, self._path = False, Path(self.learn.path).absolute()   # whoever changes the directory in a fit
     def before_train(self): self._trained = not hasattr(self.learn, 'lr_finder')
     def after_epoch(self):
         trained, self._trained = self._trained, False
@@ -37,16 +38,23 @@ class EpochEnd(Restoring):
 
     def on_epoch(self): raise NotImplementedError
     def _at(self, path): return self._path/path   # the Learner's, also after the fit; an absolute path stays as it is
+    def _check_place(self, argument, path, file=False):
+        "Refuse, before the first epoch, a path where nothing can be written after it."
+        path = self._at(path)
+        above = next(p for p in (path.parent if file else path, *path.parents) if p.exists())
+        if not above.is_dir() or file and path.is_dir():
+            raise ArgumentValueError(argument, f'{path}, where {above if not above.is_dir() else path} is a {"folder" if above.is_dir() else "file"}', f'a {"file" if file else "folder"}, or a place for one')
 
 # %% ../nbs/22_logs.ipynb #3b0e08cc
 class LogFile(EpochEnd):
     "Append a line of `name=value` pairs to a file after every epoch."
     def __init__(self,
         path:str|Path='log.txt',  # made with its folder if it is not there
-    ): self.path_, self._start = path, None
+    ): self.path_, self._start = path_text('path', path), None
 
     def before_fit(self):
         super().before_fit()
+        self._check_place('path', self.path_, file=True)
         self._start = None
 
     def before_train(self):
@@ -72,23 +80,31 @@ class KeepCheckpoints(EpochEnd):
         monitor:str='valid_loss',       # one of the recorder's numbers
         best:int=1,                     # epochs to keep for their number
         last:int=1,                     # epochs to keep for being last
-        lower:bool|None=None,           # whether lower numbers are better; None: for names with loss or error in them
+        lower:bool|None=None,           # whether lower numbers are better; None: as the metric says, see `romae_nb.metrics`
+        every:int=1,                    # epochs from one that may be kept to the next; the last may in any case
     ):
-        if min(best, last) < 0 or best + last < 1: raise ValueError(f'best, last: got {best} and {last}; takes 0 or more, not both 0')
-        self.folder, self.monitor, self.n_best, self.n_last = folder, monitor, best, last
-        self.sign = 1 if (any(w in monitor for w in ('loss', 'error')) if lower is None else lower) else -1
-        self.kept = []
+        self.folder, self.monitor = path_text('folder', folder), instance('monitor', monitor, str, "the name of one of the recorder's numbers")
+        self.n_best, self.n_last, self.every = whole('best', best, low=0), whole('last', last, low=0), whole('every', every, low=1)
+        if best + last < 1: raise ArgumentValueError('best, last', f'{best} and {last}', '0 or more, not both 0')
+        self.lower = None if lower is None else flag('lower', lower)
+        self.sign = 1 if (lower_is_better(monitor) if lower is None else lower) else -1
+        self.kept, self._restored, self._validated = [], False, False
 
     def before_fit(self):
         super().before_fit()
         if hasattr(self.learn, 'lr_finder') or hasattr(self.learn, 'gather_preds'): return
         names, model = list(self.recorder.metric_names[1:]), get_model(self.learn.model)
-        if self.monitor not in names: raise ValueError(f'monitor: got {self.monitor!r}; takes one of {", ".join(names)}')
+        if self.monitor not in names: raise ArgumentValueError('monitor', repr(self.monitor), f'one of {", ".join(names)}')
+        if self.n_best: self.sign = 1 if direction('monitor', self.monitor, self.learn.metrics, self.lower) else -1
+        self._check_place('folder', self.folder)
         with renamed({'model': 'learn.model'}): check_savable(model)
 
     def before_train(self):
         super().before_train()
+        self._validated = False
         if self._trained and self.epoch == 0: self.kept = []
+
+    def after_batch(self): self._validated |= not self.training
 
     @property
     def best(self):  # folder of the best epoch, or None
@@ -103,19 +119,41 @@ class KeepCheckpoints(EpochEnd):
 @patch
 def on_epoch(self:KeepCheckpoints):
     "Save if this epoch is to be kept; drop what is no longer."
-    value = self.recorder.values[-1][list(self.recorder.metric_names[1:]).index(self.monitor)]
-    new = dict(epoch=self.epoch, value=math.nan if value is None else float(value), folder=f'epoch-{self.epoch:04d}')
-    before, self.kept = self.kept, [*self.kept, new]
-    keep = self._ranked()[:self.n_best] + self.kept[len(self.kept) - self.n_last:]
+    done, folder = self.epoch + 1, self._at(self.folder)
+    if done % self.every and done != self.n_epoch: return
+    new = dict(epoch=self.epoch, value=self._value(), folder=f'epoch-{self.epoch:04d}')
+    before, there = self._done_again(folder), [k for k in self.kept if (folder/k['folder']).is_dir()]
+    self.kept = [*there, new]
+    keep = self._ranked()[:self.n_best] + self.kept[max(len(self.kept) - self.n_last, 0):]
     self.kept = [k for k in self.kept if k in keep]
-    folder = self._at(self.folder)
-    ema = getattr(self.learn, 'ema', None)
-    if new in self.kept:
-        model = get_model(self.learn.model)
-        with nullcontext() if ema is None else ema.applied(): save(model, folder/new['folder'], label_names=class_names(self.learn.dls, model))
+    if new in self.kept: self._save(folder/new['folder'])
     _replace_json(folder/'checkpoints.json', self.kept)
-    for k in before:
-        if k not in self.kept: shutil.rmtree(folder/k['folder'])
+    for k in [*before, *there]:
+        if k['folder'] not in [j['folder'] for j in self.kept]: _remove(folder/k['folder'])
+
+@patch
+def _value(self:KeepCheckpoints):
+    "This epoch's number; NaN where it has none."
+    values, i = self.recorder.values[-1], list(self.recorder.metric_names[1:]).index(self.monitor)
+    known = i < len(values) and values[i] is not None and (self._validated or self.monitor.startswith('train_'))
+    return float(values[i]) if known else math.nan
+
+@patch
+def _done_again(self:KeepCheckpoints, folder):
+    "Epochs that a run kept before it broke off, and that it now does once more."
+    restored, self._restored = self._restored, False
+    if not (restored and (folder/'checkpoints.json').is_file()): return []
+    return [k for k in json.loads((folder/'checkpoints.json').read_text(encoding='utf-8')) if k['epoch'] >= self.epoch]
+
+@patch
+def _save(self:KeepCheckpoints, folder):
+    ema = getattr(self.learn, 'ema', None)
+    with nullcontext() if ema is None else ema.applied(): save(get_model(self.learn.model), folder, **belongings(self.learn))
+
+def _remove(path):
+    "A folder, or a link to one; it may be gone already."
+    if path.is_symlink(): path.unlink()
+    elif path.exists(): shutil.rmtree(path)
 
 def _replace_json(path, x):
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -134,7 +172,7 @@ def load_state_dict(self:KeepCheckpoints,
     state:dict,  # from `state_dict`
 ):
     "Go on from there."
-    self.kept = [dict(k) for k in state['kept']]
+    self.kept, self._restored = [dict(k) for k in state['kept']], True
 
 # %% ../nbs/22_logs.ipynb #46954f1f
 class ReconstructionPictures(EpochEnd):
@@ -146,11 +184,12 @@ class ReconstructionPictures(EpochEnd):
         n:int=3,                       # samples
         seed:int=0,                    # of the masks
     ):
-        if every < 1: raise ValueError(f'every: got {every}; takes 1 or more epochs')
-        self.every, self.folder, self.n, self.seed = every, folder, n, seed
+        self.every, self.folder = whole('every', every, low=1), path_text('folder', folder)
+        self.n, self.seed = whole('n', n, low=1), whole('seed', seed)
 
     def before_fit(self):
         super().before_fit()
+        self._check_place('folder', self.folder)
         if not hasattr(self.learn, 'reconstruct'): raise ValueError(f'learn: got a {type(self.learn).__name__}; takes a PretrainLearner')
 
     def on_epoch(self):
@@ -171,7 +210,7 @@ class WandbLog(EpochEnd):
     def __init__(self,
         every:int=10,  # batches between two training losses
         **kwargs       # for `wandb.init`: project, name, config, mode='offline', dir, ...
-    ): self.every, self.kw, self._run, self._mine, self._batches = every, kwargs, None, False, 0
+    ): self.every, self.kw, self._run, self._mine, self._batches = whole('every', every, low=1), kwargs, None, False, 0
 
     def before_train(self):
         super().before_train()

@@ -4,22 +4,23 @@ from romae_nb.logs import *
 
 
 # %% bcbf1f1d
-import json, os, pytest, tempfile, time
+import json, math, os, pytest, tempfile, time
 import numpy as np
 import timm
 import torch
 from pathlib import Path
-from fastai.callback.core import Callback
+from fastai.callback.core import Callback, CancelValidException
 from fastai.callback.progress import CSVLogger, ProgressCallback
 from fastai.callback.schedule import lr_find
 from fastai.callback.tracker import EarlyStoppingCallback
-from fastai.learner import Learner
+from fastai.learner import Learner, Metric
 from fastai.losses import CrossEntropyLossFlat
 from fastai.metrics import accuracy
 from romae_nb.data import GridDataset, dataloaders
 from romae_nb.checkpoint import ExactCheckpoints
 from romae_nb.hub import load
 from romae_nb.probes import as_probe
+from romae_nb.scaling import Scaling
 from romae_nb.stepping import EMA
 
 
@@ -95,6 +96,14 @@ def test_averaged_weights_are_kept():
 # %% cee09403
 def test_keeping_refuses_and_goes_on():
     with pytest.raises(ValueError, match='best, last: got 0 and 0'): KeepCheckpoints(best=0, last=0)
+    for kw, match in [(dict(best=True), 'best: got True; takes a whole number'), (dict(last=-1), 'last: got -1'), (dict(folder=3), 'folder: got 3; takes a path'), (dict(folder=''), "folder: got ''"),
+                      (dict(monitor=None), 'monitor: got a NoneType'), (dict(lower='no'), "lower: got 'no'; takes True or False"), (dict(every=0), 'every: got 0; takes a whole number, 1 or more')]:
+        with pytest.raises((TypeError, ValueError), match=match): KeepCheckpoints(**kw)
+    for made in (LogFile, KeepCheckpoints):
+        with pytest.raises((TypeError, ValueError), match='got 3; takes a path'): made(3)
+        a_file = Path(tempfile.mkdtemp())/'x'; a_file.write_text('')
+        with pytest.raises(ValueError, match='(path|folder): got .*x/y.* is a file; takes a'): learner(made(a_file/'y')).fit(1)
+    with pytest.raises(ValueError, match='path: got .* is a folder; takes a file'): learner(LogFile(tempfile.mkdtemp())).fit(1)
     with pytest.raises(ValueError, match="monitor: got 'f1'; takes one of train_loss, valid_loss, accuracy, time"): learner(KeepCheckpoints(monitor='f1')).fit(1)
     learn = learner(KeepCheckpoints()); learn.model = torch.nn.Sequential(learn.model)
     with pytest.raises(TypeError, match='learn.model: got a Sequential; takes a MaskedAutoencoder, a RoMAE'): learn.fit(1)
@@ -103,6 +112,103 @@ def test_keeping_refuses_and_goes_on():
     assert b.kept == a.kept and not b.kept[0] is a.kept[0]
     learn = learner(KeepCheckpoints()); learn.model = as_probe(learn.model)
     with pytest.raises(ValueError, match='learn.model: got a probe; takes'): learn.fit(1)
+
+
+# %% 6153769b
+def folders(learn): return sorted(int(f.name[-4:]) for f in (learn.path/'checkpoints').iterdir() if f.is_dir())
+
+class Says(Metric):
+    "A metric that says what it is told to, epoch by epoch."
+    def __init__(self, name, values): self._name, self.values, self.at = name, values, -1
+    def reset(self): self.at += 1
+    def accumulate(self, learn): pass
+    @property
+    def value(self): return self.values[self.at]
+    @property
+    def name(self): return self._name
+
+@pytest.mark.parametrize('name, kw, best', [('mae', {}, 2), ('r2_score', {}, 1), ('mine', dict(lower=True), 2), ('mine', dict(lower=False), 1), ('mae', dict(lower=False), 1)])
+def test_the_best_is_the_best(name, kw, best):
+    keep = KeepCheckpoints(monitor=name, last=0, **kw); learn = learner(keep)
+    learn.metrics = [Says(name, [3., 9., 1., 2.])]
+    learn.fit(4)
+    assert folders(learn) == [best] and keep.best.name == f'epoch-{best:04}'
+
+def test_a_direction_that_nothing_says_is_asked_for():
+    learn = learner(KeepCheckpoints(monitor='mine')); learn.metrics = [Says('mine', [1.])]
+    with pytest.raises(ValueError, match="monitor: got 'mine', and nothing says whether lower or higher is better; takes it with lower="): learn.fit(1)
+    learn = learner(KeepCheckpoints(monitor='mine', best=0)); learn.metrics = [Says('mine', [1.])]
+    learn.fit(1)                                                     # the last needs no direction
+
+@pytest.mark.parametrize('last', range(1, 8))
+def test_the_last_ones(last):
+    learn = learner(KeepCheckpoints(best=0, last=last)); learn.fit(5)
+    assert folders(learn) == list(range(max(5 - last, 0), 5))
+
+def test_every_few_epochs():
+    learn = learner(KeepCheckpoints(best=0, last=9, every=3)); learn.fit(8)
+    assert folders(learn) == [2, 5, 7]
+
+class NotEvery(Callback):
+    "Validates only some epochs."
+    def before_validate(self):
+        if self.epoch % 2 == 0: raise CancelValidException()
+
+def test_epochs_without_a_validation_are_not_the_best():
+    keep = KeepCheckpoints(monitor='accuracy', last=1); learn = learner([keep, NotEvery()])
+    learn.metrics = [Says('accuracy', [.1, .2, .1, .1, .9])]
+    learn.fit(5)
+    assert int(keep.best.name[-4:]) in (1, 3) and keep.last.name == 'epoch-0004' and math.isnan(keep.kept[-1]['value'])
+
+def test_nan_is_never_the_best():
+    keep = KeepCheckpoints(monitor='mae', last=0); learn = learner(keep)
+    learn.metrics = [Says('mae', [math.nan, 2., math.nan, 1., 5.])]
+    learn.fit(5)
+    assert folders(learn) == [3]
+
+
+# %% 0f0091a5
+@pytest.mark.parametrize('kw', [dict(best=1, last=1), dict(best=2, last=3), dict(best=0, last=2), dict(best=1, last=1, every=2)])
+@pytest.mark.parametrize('stop', [3, 5, 6])
+def test_a_run_that_goes_on_keeps_what_it_would_have_kept(kw, stop):
+    path = Path(tempfile.mkdtemp())
+    class Stop(Callback):
+        order = 70                                                   # behind KeepCheckpoints, before ExactCheckpoints
+        def after_epoch(self):
+            if self.epoch == stop: raise KeyboardInterrupt
+    def run(where, *more):
+        learn = learner([KeepCheckpoints(**kw), ExactCheckpoints(where/'run', epochs=2, verbose=False), *more], path=where, lr=.3)
+        learn.fit(8)
+        return learn
+    with pytest.raises(KeyboardInterrupt): run(path, Stop())
+    got, want = run(path), run(Path(tempfile.mkdtemp()))
+    assert folders(got) == folders(want) and got.keep_checkpoints.kept == want.keep_checkpoints.kept
+    for k in got.keep_checkpoints.kept: load(got.path/'checkpoints'/k['folder'])
+
+def test_a_changed_directory_and_links(monkeypatch, tmp_path):
+    (tmp_path/'a').mkdir(); (tmp_path/'b').mkdir(); (tmp_path/'disk').mkdir()
+    monkeypatch.chdir(tmp_path/'a')
+    class Moves(Callback):
+        def after_train(self):
+            os.chdir(tmp_path/'b')
+            if self.epoch == 1:                                      # somebody moves a checkpoint to another disk
+                os.rename(kept/'epoch-0000', tmp_path/'disk'/'x'); (kept/'epoch-0000').symlink_to(tmp_path/'disk'/'x')
+    kept, keep = tmp_path/'a'/'checkpoints', KeepCheckpoints(best=0, last=1)
+    learner([keep, LogFile(), ExactCheckpoints('run', verbose=False), Moves()], path='.').fit(3)
+    assert sorted(os.listdir(tmp_path/'a')) == ['checkpoints', 'log.txt', 'run'] and os.listdir(tmp_path/'b') == []
+    assert sorted(os.listdir(kept)) == ['checkpoints.json', 'epoch-0002'] and load(keep.last) and (tmp_path/'disk'/'x').is_dir()
+
+
+# %% 31e71101
+def test_scaling_and_names_are_kept():
+    y = np.arange(12) % 2
+    dls = dataloaders(GridDataset(np.random.default_rng(0).integers(0, 255, (12, 1, 8, 8), dtype=np.uint8), np.array(['cat', 'dog'])[y]), splits=(range(8), range(8, 12)),
+                      bs=4, scaling='fit', device='cpu', path=tempfile.mkdtemp())
+    learn, keep = learner(), KeepCheckpoints()
+    learn.dls = dls
+    learn.add_cb(keep); learn.fit(1)
+    back = load(keep.best)
+    assert Scaling.load(keep.best) == dls.train.scaling and back.pretrained_cfg['label_names'] == ['cat', 'dog'] and back.pretrained_cfg['mean'] == dls.train.scaling.mean
 
 
 # %% 25f1b9d8
@@ -128,7 +234,8 @@ def test_early_stopping_beside_them():
 # %% df48b935
 def test_pictures_want_a_pretraining_learner():
     with pytest.raises(ValueError, match='learn: got a Learner; takes a PretrainLearner'): learner(ReconstructionPictures()).fit(1)
-    with pytest.raises(ValueError, match='every: got 0'): ReconstructionPictures(0)
+    for kw in (dict(every=0), dict(every=True), dict(every=2.), dict(folder=None), dict(n=0), dict(n='x'), dict(seed=None), dict(seed=.5)):
+        with pytest.raises((TypeError, ValueError), match=f'{next(iter(kw))}: got {next(iter(kw.values()))!r}; takes'): ReconstructionPictures(**kw)
 
 
 # %% 9b7bcdfb
