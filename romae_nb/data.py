@@ -4,15 +4,16 @@
 
 # %% auto #0
 __all__ = ['NARROW', 'RaggedToDevice', 'seed_of', 'length_buckets', 'epoch_batches', 'seeded', 'TokenDL', 'peek', 'dataloaders',
-           'ModelInputs', 'show_sample', 'batch_samples', 'class_names', 'DrawnSample', 'LAYOUTS', 'GridDataset',
-           'IrregularDataset', 'Part', 'Parts', 'TokenDataset', 'batch_parts', 'collate', 'encode_labels',
-           'model_inputs', 'ItemDataset', 'StreamDataset', 'folder_dataset', 'make_shards', 'shard_dataset',
-           'timm_dataset', 'Scaling', 'fit_scaling', 'from_frame', 'from_ts', 'series_dataset']
+           'ModelInputs', 'show_sample', 'batch_samples', 'class_names', 'Chosen', 'SampleView', 'draws_top_losses',
+           'DrawnSample', 'LAYOUTS', 'GridDataset', 'IrregularDataset', 'Part', 'Parts', 'TokenDataset', 'batch_parts',
+           'collate', 'encode_labels', 'model_inputs', 'ItemDataset', 'StreamDataset', 'folder_dataset', 'make_shards',
+           'shard_dataset', 'timm_dataset', 'Scaling', 'fit_scaling', 'from_frame', 'from_ts', 'series_dataset']
 
 # %% ../nbs/20_data.ipynb #a595196e
 import itertools, random
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
@@ -362,7 +363,8 @@ def to_detach(self:TokenDL,
     cpu:bool=True,    # move to the CPU
     gather:bool=True, # collect tensors from all processes
 ):                    # detached
-    "fastai's `to_detach`, for Ragged as well."
+    "fastai's `to_detach`, for Ragged as well. None, which fastai cannot join over batches, becomes ()."
+    if type(b) is tuple: b = tuple(() if x is None else x for x in b)
     ragged = lambda x: x.like(x.data.detach()).to('cpu' if cpu else x.device) if isinstance(x, Ragged) else x
     return to_detach(apply(ragged, b), cpu, gather)
 
@@ -577,6 +579,8 @@ def show_results(self:TokenDL,
     **kwargs       # for `show_sample`
 ):
     "Draw samples with what became of them, in the data's units."
+    b = self.joined(b)
+    if isinstance(out, tuple) and len(out) == 1: out = out[0]         # as fastai's `Interpretation` has it
     shown = self.decode(b)
     samples, kwargs = batch_samples(shown, self.n_inp, max_n), dict(channel_axis=self.dataset.channel_axis) | kwargs
     labels = isinstance(out, Tensor) and out.ndim <= 2
@@ -588,6 +592,76 @@ def show_results(self:TokenDL,
     if p.value_mask is not None and mask is not None:                   # neither there nor predicted
         out = on_tokens(lambda x, gone, h: x.masked_fill(gone & ~(h if h.ndim == x.ndim else h.unsqueeze(-1)), float('nan')), out, p.value_mask, mask)
     self._show_reconstructions(samples, rows(out), None if mask is None else rows(mask), figsize, **kwargs)
+
+# %% ../nbs/20_data.ipynb #90c5d348
+class Chosen:
+    "Samples of a part by number, as fastai's `Interpretation` asks for them."
+    def __init__(self,
+        part:Part,  # whose samples
+    ): self.part = part
+
+    @property
+    def iloc(self): return self
+    def __getitem__(self, i):
+        part = self.part
+        numbers = [part.indices[int(j)] for j in ([i] if np.ndim(i) == 0 else i)]
+        return Part(part.dataset, numbers, part.layout, part.scaling)
+
+@patch(as_prop=True)
+def items(self:TokenDL): return Chosen(self.dataset)
+
+@patch
+def joined(self:TokenDL,
+    b:tuple,  # a batch, or one whose inputs are lists of rows, as `get_preds(with_input=True)` gives those that differ in length
+) -> tuple:   # a batch
+    "Rows together again."
+    inputs, labels = [None if isinstance(x, tuple) else x for x in b[:self.n_inp]], b[self.n_inp:]
+    if not any(isinstance(x, L) for x in inputs): return (*inputs, *labels)
+    rows = Parts(*(None if x is None else list(x) for x in inputs))
+    if rows.pad_mask is None: together = [x if x is None else Ragged.from_rows(x) for x in rows[:4]]
+    else: together = _joined_padded(rows)
+    return (*together[:self.n_inp], *labels)
+
+def _joined_padded(rows):
+    "Rows of several widths, padded anew."
+    real = [~m for m in rows.pad_mask]
+    packed = lambda xs: Ragged.from_rows([x[keep] for x, keep in zip(xs, real)]).to_padded()
+    values, pad_mask = packed(rows.values)
+    positions = packed([x.T for x in rows.positions])[0].transpose(1, 2)
+    return values, positions, pad_mask, None if rows.value_mask is None else packed(rows.value_mask)[0]
+
+# %% ../nbs/20_data.ipynb #2406ff97
+class SampleView:
+    "Chooses our way of drawing where fastai looks at types."
+    def __init__(self,
+        series_names,  # called with the first axes, for the names of channels
+    ): self.series_names = series_names
+
+@patch
+def _pre_show_batch(self:TokenDL, b, max_n=9):
+    "Samples that draw themselves, with their labels as text where fastai looks for them: behind the inputs."
+    draws_top_losses()
+    samples = batch_samples(self.decode(self.joined(b)), self.n_inp, max_n)
+    how = dict(channel_axis=self.dataset.channel_axis)
+    text = lambda y: '' if y is None else self.label_text(y)
+    rest = [None] * (self.n_inp - 1)
+    return SampleView(self._names), None, L((DrawnSample(v, at, how), *rest, text(y)) for v, at, y in samples)
+
+@cache
+def draws_top_losses():
+    "Tell fastai how our samples are drawn, at the first call: the module that it is in is loaded by whoever asks."
+    from fastai.interpret import plot_top_losses
+
+    def plot_ours(x:SampleView, y, samples, outs, raws, losses, nrows=None, ncols=None, figsize=None, **kwargs):
+        cols = ncols or (-(-len(samples) // nrows) if nrows else min(3, len(samples)))
+        fig, axs = _axes(-(-len(samples) // cols), cols, (2.6, 1.9), figsize)
+        fig.suptitle('predicted / true / loss / probability', fontsize=9)
+        for ax, s, out, raw, loss in zip(axs.flat, samples, outs, raws, losses):
+            show_sample(s[0].values, s[0].positions, _shown(ax), **s[0].how | kwargs)
+            sure = f' / {raw.max().item():.2f}' if raw.ndim and raw.numel() > 1 else ''
+            ax.set_title(f'{out[0]} / {s[-1]} / {loss.item():.2f}{sure}', fontsize=9)
+        x.series_names(axs.flat[0])
+    plot_top_losses.dispatch(plot_ours)
 
 # %% ../nbs/20_data.ipynb #72dbad2b
 @patch
