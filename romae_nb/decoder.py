@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from timm.layers import RmsNorm, calculate_drop_path_rates, get_act_layer, trunc_normal_
 from timm.models.vision_transformer import Block as ViTBlock
 
+from .checks import ArgumentValueError
 from .encoder import Dense, EncoderConfig, Packed, Queries, layout_for, make_blocks, rope_angles_of, run_blocks
 from .rope import sincos_rows
 from .tokens import ChannelEmbed, Tokens, prepend_at_origin
@@ -31,7 +32,7 @@ def check_decoder(
     if block not in BLOCKS: raise ValueError(f'decoder_block: got {block!r}; takes {" or ".join(map(repr, BLOCKS))}')
     if cfg.factor_axis is not None and prefix: raise ValueError(f'factor_axis: got {cfg.factor_axis} with {prefix} tokens in front; takes an encoder without CLS')
     if block == 'romae': return
-    if cfg.pos_encoding == 'rope': raise ValueError("decoder_pos: got 'rope' with blocks of a ViT; takes 'sincos' or 'learned', or decoder_block='romae'")
+    if cfg.turns: raise ArgumentValueError('decoder_pos', f'{cfg.pos_encoding!r} with blocks of a ViT', "'sincos', 'fourier' or 'learned', or decoder_block='romae'")
     if cfg.factor_axis is not None: raise ValueError(f"factor_axis: got {cfg.factor_axis} with blocks of a ViT; takes None, or decoder_block='romae'")
     if cfg.pos_drop_rate: raise ValueError(f'pos_drop_rate: got {cfg.pos_drop_rate} with blocks of a ViT, which rotate nothing; takes 0')
     if cfg.d_model % cfg.nhead: raise ValueError(f'decoder_heads: got {cfg.nhead} for decoder_dim={cfg.d_model}; takes a number that divides it')
@@ -74,7 +75,7 @@ class Decoder(nn.Module):
         self.head = nn.Sequential(nn.Dropout(head_drop), norm, nn.Linear(cfg.d_model, out_dim))
         if block == 'vit': self.apply(_xavier)
 
-    def no_weight_decay(self): return {n for n, _ in self.named_parameters() if n in ('mask_token', 'added.table', 'channel.weight')}
+    def no_weight_decay(self): return {n for n, _ in self.named_parameters() if n in ('mask_token', 'added.table', 'added.frequencies', 'channel.weight')}
 
 def _xavier(module):
     "The original MAE's start of linear layers."
