@@ -129,7 +129,7 @@ def _make_encoder(encoder, kw, pos):
     if not isinstance(encoder, RoMAE): check_vit(encoder); set_positions(encoder, pos)
     elif pos != 'learned': raise ValueError(f"encoder_pos: got {pos!r} for a RoMAE; takes 'learned' (the default); encoder_kw=dict(pos_encoding=...) chooses a RoMAE's")
     elif encoder.num_classes: raise ValueError(f'encoder: got one with a head of {encoder.num_classes} classes; takes one made with num_classes=0')
-    elif encoder.attn_pool is not None: raise ValueError("encoder: got global_pool='map'; takes 'token', 'avg' or '', pre-training never reaches a pooling layer")
+    elif encoder.attn_pool is not None: raise ValueError(f"encoder: got global_pool={encoder.global_pool!r}; takes 'token', 'avg' or '', pre-training never reaches a pooling layer")
     return encoder
 
 def _by_name(name, kw):
