@@ -37,11 +37,13 @@ def ask(
         first = decoder.embed(front)
         if decoder.added is not None: first = first + decoder.added.first(first.device).to(first.dtype)
         x, places = prepend_at_origin(first, x, places)
-    layout = layout_for(decoder.cfg, Dense(_keys(real, decoder.prefix, m)), places)
+    keys, apart = _keys(real, rows, decoder.prefix + n, m, x.device), decoder.attention == 'visible'
+    layout = layout_for(decoder.cfg, Dense(_apart(keys, m) if apart else keys if real is not None else None), places)
     last = torch.arange(m, device=x.device) + decoder.prefix + n + torch.arange(rows, device=x.device).unsqueeze(1) * x.shape[1]
+    queries = None if apart else Queries(last, layout)                 # a mask of its own for every token needs all of them
     checkpointing = decoder.grad_checkpointing and decoder.training
-    states, _ = run_blocks(decoder.blocks, x, rope_angles_of(decoder.rope, places), layout, checkpointing, queries=Queries(last, layout))
-    return (decoder.head if head is None else head)(states)
+    states, _ = run_blocks(decoder.blocks, x, rope_angles_of(decoder.rope, places), layout, checkpointing, queries=queries)
+    return (decoder.head if head is None else head)(states[:, -m:])
 
 def _rectangle(encoded, positions, pad_mask, prefix):
     "The token in front, the others, their places (B, N, D), and which are real; None where all are."
@@ -53,11 +55,18 @@ def _rectangle(encoded, positions, pad_mask, prefix):
     places = places.masked_fill(pad_mask.unsqueeze(-1), 0)             # whatever stands there must not become an angle that is no number
     return encoded[:, 0], encoded[:, prefix:], places, ~pad_mask
 
-def _keys(real, prefix, m):
-    "What may be attended to, (B, 1, 1, prefix + N + M): all but padding; None where there is none."
-    if real is None: return None
-    always = real.new_ones(real.shape[0], 1)
-    return torch.cat([always.expand(-1, prefix), real, always.expand(-1, m)], 1)[:, None, None]
+def _keys(real, rows, known, m, device):
+    "What may be attended to, (B, 1, 1, known + M): all but padding."
+    always = torch.ones(rows, known + m, dtype=torch.bool, device=device)
+    if real is None: return always[:, None, None]
+    n = real.shape[1]
+    return torch.cat([always[:, :known - n], real, always[:, :m]], 1)[:, None, None]
+
+def _apart(keys, m):
+    "The same for mask tokens that nobody but themselves sees, (B, 1, known + M, known + M)."
+    n = keys.shape[-1]
+    seen = keys & (torch.arange(n, device=keys.device) < n - m)
+    return seen | torch.eye(n, dtype=torch.bool, device=keys.device)
 
 # %% ../nbs/05_anchors.ipynb #13d77be0
 READS = ('states', 'values')    # what an `AnchorPool` gives to the head, for each place
@@ -85,6 +94,7 @@ class AnchorPool(nn.Module):
         read:str='states',       # or 'values': predictions
         out_dim:int=1,           # numbers of a prediction
         learned:bool=False,      # let training move the places
+        attention:str='all',     # of the decoder: 'all', or 'visible'
         device=None,             # where the parameters live
         dtype=None,              # their type
     ):
@@ -93,7 +103,7 @@ class AnchorPool(nn.Module):
         if cfg.pos_encoding in ('absolute', 'learned'):
             raise ArgumentValueError('pos_encoding', f"{cfg.pos_encoding!r} with anchors", "one that goes by coordinates: an anchor has no number in its row")
         if cfg.factor_axis is not None: raise ArgumentValueError('factor_axis', f'{cfg.factor_axis} with anchors', 'None: an anchor belongs to no group of tokens')
-        self.decoder = Decoder(encoder_dim, out_dim, cfg, 'romae', prefix, channels)
+        self.decoder = Decoder(encoder_dim, out_dim, cfg, 'romae', prefix, channels, attention=attention)
         if read == 'states': self.decoder.head = nn.Sequential(*self.decoder.head[:2])
         self.out_features = len(self.places) * (cfg.d_model if read == 'states' else out_dim)
         self.moved = nn.Parameter(torch.tensor(self.places)) if learned else None
@@ -121,14 +131,14 @@ _FIELDS = {f.name for f in fields(EncoderConfig)}
 def anchor_pool(
     cfg:EncoderConfig,       # of the encoder
     anchors,                 # the places, (M, D)
-    settings:dict|None,      # fields of `EncoderConfig`, and `read`, `learned`, `out_dim`
+    settings:dict|None,      # fields of `EncoderConfig`, and `read`, `learned`, `attention`, `out_dim`
     patch_dim:int,           # numbers of a token: what a prediction has where `out_dim` is not given
     **kwargs                 # for `AnchorPool`: prefix, channels, device, dtype
 ) -> AnchorPool:             # fresh
     "A pool of anchors for an encoder. Raises ArgumentError for settings that are not known."
     settings = instance('pool_kw', settings, dict, 'a dict of settings', none=True) or {}
-    own = {'read', 'learned', 'out_dim'}
-    keywords(settings, _FIELDS | own, "a decoder's EncoderConfig, read, learned and out_dim")
+    own = {'read', 'learned', 'out_dim', 'attention'}
+    keywords(settings, _FIELDS | own, "a decoder's EncoderConfig, read, learned, attention and out_dim")
     if anchors is None: raise ArgumentValueError('anchors', "None with global_pool='anchors'", 'places, (M, D); romae_nb.places.suggest_anchors finds some')
     given = dict(d_model=32, nhead=2, depth=1, n_pos_dims=cfg.n_pos_dims, p=cfg.p, base=cfg.base, unit=cfg.unit, pos_encoding=cfg.pos_encoding,
                  layer_norm_eps=cfg.layer_norm_eps) | {k: v for k, v in settings.items() if k not in own}

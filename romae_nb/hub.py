@@ -183,7 +183,7 @@ def _mae_args(m):
                 decoder_kw={k: v for k, v in vars(c).items() if k not in own}, norm_targets=loss.norm_targets, mask_fn=mask_spec(m.mask_fn),
                 reference_mean=loss.reference_mean, head_drop_rate=m.decoder.head[0].p, loss=loss.kind,
                 loss_kw=dict(channel_weights=loss.channel_weights, huber_delta=loss.huber_delta), encoder_pos=m.encoder_pos,
-                decoder_pos=c.pos_encoding, decoder_block=m.decoder.block)
+                decoder_pos=c.pos_encoding, decoder_block=m.decoder.block, decoder_attention=m.decoder.attention)
 
 def _save_timm(model, folder, notes='', label_names=None, **changes):
     "timm's own format, which `timm.create_model('local-dir:...')` reads."
@@ -223,6 +223,7 @@ def _from_config(kind, config, folder):
         return timm.create_model(config['architecture'], num_classes=config['num_classes'], pretrained_cfg_overlay=names, **_tuples(config.get('model_args', {}), 'num_classes'))
     own_mask = 'mask_fn' in config and config['mask_fn'] is None
     if own_mask: config.pop('mask_fn')
+    config.setdefault('decoder_attention', 'all')                    # folders older than the choice
     model = MaskedAutoencoder(config.pop('encoder'), _tuples(config.pop('encoder_kw')), **_tuples(config))
     if own_mask: model.mask_fn = _lost_mask
     return model
@@ -277,7 +278,7 @@ def _decoder_settings(mae, more):
     if mae.decoder.block != 'romae':
         raise ArgumentValueError('global_pool', f"'anchors' for a decoder of blocks {mae.decoder.block!r}", "another one, or decoder_block='romae'")
     mine = {k: v for k, v in vars(mae.decoder.cfg).items() if k != 'max_tokens'}
-    return mine | dict(out_dim=mae.scoring.out_dim(mae.patch_dim)) | dict(more or {})
+    return mine | dict(out_dim=mae.scoring.out_dim(mae.patch_dim), attention=mae.decoder.attention) | dict(more or {})
 
 def _pool_of(encoder):
     cls = encoder.has_cls if isinstance(encoder, RoMAE) else encoder.has_class_token
@@ -402,7 +403,8 @@ def _reference_mae(config, weights, reference_mean):
     d = EncoderConfig(**config['decoder_config'])
     kw = {k: v for k, v in vars(d).items() if k in config['decoder_config'] and k not in ('d_model', 'nhead', 'depth')}
     model = MaskedAutoencoder('romae_tiny', _romae_kw(config), decoder_dim=d.d_model, decoder_heads=d.nhead, decoder_depth=d.depth, decoder_kw=kw,
-                              norm_targets=config['normalize_targets'], reference_mean=reference_mean, head_drop_rate=config['head_drop_rate'])
+                              norm_targets=config['normalize_targets'], reference_mean=reference_mean, head_drop_rate=config['head_drop_rate'],
+                              decoder_attention='all')
     new = {f'encoder.{k}': v for k, v in _encoder_weights(weights).items()} | _blocks_from_reference(weights, 'decoder', 'decoder.blocks')
     new |= _renamed(weights, {'encoder_decoder_proj': 'decoder.embed', 'head.head.1': 'decoder.head.1', 'head.head.2': 'decoder.head.2'})
     return model, new | {'decoder.mask_token': weights.pop('mask_token').flatten()}
@@ -493,7 +495,7 @@ def _mae_of(w, kw, sincos, decoder_heads, norm_targets, file, act):
     scale = 1e-4 if 'decoder_blocks.0.ls1.gamma' in w else None
     model = MaskedAutoencoder(_vit_name(kw), kw, decoder_dim=dim, decoder_heads=decoder_heads, decoder_depth=_count(w, 'decoder_blocks'),
                               decoder_kw=dict(init_values=scale, act=act), norm_targets=norm_targets, encoder_pos='sincos2d' if sincos else 'learned',
-                              decoder_pos='sincos' if fixed else 'learned')
+                              decoder_pos='sincos' if fixed else 'learned', decoder_attention='all')
     new = _renamed(w, _DECODER) | ({} if fixed else {'decoder.added.table': table[0]})
     new['decoder.mask_token'] = new['decoder.mask_token'].flatten()
     return _load_exactly(model, new | {f'encoder.{k}': v for k, v in w.items()}, file)

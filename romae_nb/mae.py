@@ -18,6 +18,7 @@ from .decoder import Decoder
 from .encoder import EncoderConfig, check_number, check_rate, compile_for_lengths, renamed, run_blocks
 from .losses import TokenLoss
 from .masking import Mask, make_mask
+from .predict_at import Predicted, predict_at
 from .romae import RoMAE, image_tokens
 from .rope import ADDED
 from .tokens import Tokens
@@ -78,6 +79,7 @@ class MaskedAutoencoder(nn.Module):
         encoder_pos:str='learned',           # a ViT's position table: 'learned', or 'sincos2d': the original MAE's, fixed
         decoder_pos:str|None=None,           # what `EncoderConfig.pos_encoding` takes; None: a RoMAE's own, 'sincos' for a ViT
         decoder_block:str|None=None,         # 'romae' or 'vit'; None: as the encoder's
+        decoder_attention:str='all',         # what hidden tokens see: 'all' tokens, or 'visible' ones and themselves, see `predict_at`
     ):
         super().__init__()
         self.encoder, self.encoder_pos = _make_encoder(encoder, encoder_kw, encoder_pos), encoder_pos
@@ -93,7 +95,8 @@ class MaskedAutoencoder(nn.Module):
         check_rate('head_drop_rate', head_drop_rate)
         self.pos_drop = nn.Dropout(drop)
         self.decoder = Decoder(self.encoder.embed_dim, self.scoring.out_dim(self.patch_dim), _decoder_cfg(cfg), block, self.encoder.num_prefix_tokens,
-                               self.cut.channels if self.cut.per_channel else None, drop, head_drop_rate)
+                               self.cut.channels if self.cut.per_channel else None, drop, head_drop_rate,
+                               decoder_attention)
 
     @property
     def backbone(self): return (RoMAEBackbone if isinstance(self.encoder, RoMAE) else ViTBackbone)(self.encoder)
@@ -241,14 +244,24 @@ def forward(self:MaskedAutoencoder,
     value_mask:Tensor|Ragged|None=None, # like `values`, bool, True = not observed: 0 to the encoder, whatever stands there
 ) -> Tensor|Ragged:                     # predictions, (B, N, out) in token order, zeros where nothing was hidden; Ragged for Ragged
     "Predict hidden tokens: P numbers each, or 2 P, means and log-variances, for a Gaussian likelihood. Raises ValueError for what does not fit."
-    if value_mask is not None: values = _without(values, value_mask)
-    tokens = self.backbone.tokens(values, positions, pad_mask)
+    tokens = self.visible_tokens(values, positions, pad_mask, value_mask)
     hidden = _mask_like(mask, tokens, values, pad_mask)
     visible = tokens.select(on_tokens(torch.logical_not, hidden))
     pred = self.decoder(self.backbone.encode(visible, self.pos_drop), tokens, hidden)
     return pred.to_padded(pad_mask=pad_mask)[0] if pad_mask is not None else pred
 
 # %% ../nbs/06_mae.ipynb #fd325ae1
+@patch
+def visible_tokens(self:MaskedAutoencoder,
+    values:Tensor|Ragged,                # as for `forward`
+    positions:Tensor|Ragged|None=None,   # likewise
+    pad_mask:Tensor|None=None,           # likewise
+    value_mask:Tensor|Ragged|None=None,  # likewise
+) -> Tokens:                             # all of them: nothing is hidden yet
+    "A batch as the tokens that the model sees, 0 where nothing was observed."
+    if value_mask is not None: values = _without(values, value_mask)
+    return self.backbone.tokens(values, positions, pad_mask)
+
 def _without(values, value_mask):
     "Values with 0 where nothing was observed."
     if isinstance(values, Ragged) != isinstance(value_mask, Ragged):
@@ -364,6 +377,19 @@ def to_values(self:MaskedAutoencoder,
 ) -> Tensor:        # of the shape of `like`
     "Tokens put together again, margins cropped."
     return self.cut.values(tokens, like)
+
+# %% ../nbs/06_mae.ipynb #f7033c79
+@patch
+def predict_at(self:MaskedAutoencoder,
+    values:Tensor|Ragged,                # as for `forward`; all are visible
+    positions:Tensor|Ragged|None,        # likewise; None takes the grid's own
+    at:Tensor|Ragged,                    # places, (B, D, M), or Ragged (total, D) with a number of its own in each row
+    pad_mask:Tensor|None=None,           # (B, N) bool, True = padding
+    value_mask:Tensor|Ragged|None=None,  # like `values`, bool, True = not observed
+    queries:int=4096,                    # places that are computed at a time, of all rows together: more take more memory
+) -> Predicted:                          # `mean` and `deviation` (None unless loss='gaussian'), (B, M, P) or Ragged (total, P)
+    "What is at some places, given all tokens. In evaluation mode; gradients are kept where `values`, `positions` or `at` ask for them."
+    return predict_at(self, values, positions, at, pad_mask, value_mask, queries)
 
 # %% ../nbs/06_mae.ipynb #308b39d7
 @patch

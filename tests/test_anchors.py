@@ -16,11 +16,11 @@ from romae_nb.tubelets import Ragged
 # %% 7598eed4
 PLACES = [[2., 3.], [10., 4.], [5., 15.], [18., 18.], [9., 9.]]
 
-def small(cls=True, **kw):
+def small(cls=True, attention='all', **kw):
     "A small masked autoencoder over scattered observations in the plane."
     torch.manual_seed(0)
     kw = dict(tubelet_size=(1, 1, 1), in_chans=1, n_pos_dims=2, embed_dim=32, num_heads=2, depth=2, base=32., weight_init='torch', class_token=cls) | kw
-    return MaskedAutoencoder('romae_tiny_shallow', kw, decoder_dim=16, decoder_heads=2, decoder_depth=2).eval()
+    return MaskedAutoencoder('romae_tiny_shallow', kw, decoder_dim=16, decoder_heads=2, decoder_depth=2, decoder_attention=attention).eval()
 
 def scattered(rows=3, n=10, seed=0):
     "Values and positions of a dense batch."
@@ -38,8 +38,9 @@ def by_hand(mae, values, positions, places):
 # %% 75d75b50
 @pytest.mark.parametrize('code', ['rope', 'rope+sincos', 'rope+fourier', 'sincos'])
 @pytest.mark.parametrize('cls', [True, False])
-def test_asking_is_predicting_hidden_tokens_there(code, cls):
-    mae = small(cls, pos_encoding=code)
+@pytest.mark.parametrize('attention', ['all', 'visible'])
+def test_asking_is_predicting_hidden_tokens_there(code, cls, attention):
+    mae = small(cls, attention, pos_encoding=code)
     values, positions = scattered()
     want = by_hand(mae, values, positions, PLACES)
     encoded = mae.encoder.forward_features(values, positions)
@@ -50,9 +51,9 @@ def test_asking_is_predicting_hidden_tokens_there(code, cls):
 
 # %% e95a36b4
 @pytest.mark.parametrize('read', READS)
-@pytest.mark.parametrize('code', ['rope', 'rope+fourier'])
-def test_dense_ragged_padded_and_exported_agree(read, code):
-    clf = to_timm(small(pos_encoding=code), 4, 'anchors', anchors=PLACES, pool_kw=dict(read=read)).eval()
+@pytest.mark.parametrize('code, attention', [('rope', 'all'), ('rope+fourier', 'visible')])
+def test_dense_ragged_padded_and_exported_agree(read, code, attention):
+    clf = to_timm(small(True, attention, pos_encoding=code), 4, 'anchors', anchors=PLACES, pool_kw=dict(read=read)).eval()
     values, positions = scattered()
     dense = clf(values, positions)
     assert dense.shape == (3, 4)

@@ -27,6 +27,17 @@ def test_mae_round_trip(tmp_path):
     assert back.encoder.cfg == mae.encoder.cfg and all(a.equal(b) for a, b in zip(mae.state_dict().values(), back.state_dict().values()))
 
 
+# %% b6a61388
+@pytest.mark.parametrize('attention', ['all', 'visible'])
+def test_decoder_attention_is_kept_and_older_folders_are_all(attention, tmp_path):
+    mae = MaskedAutoencoder('romae_tiny_shallow', SERIES, decoder_dim=24, decoder_heads=1, decoder_attention=attention)
+    assert load(save(mae, tmp_path)).decoder.attention == attention
+    config = json.loads((tmp_path/'config.json').read_text())
+    assert config.pop('decoder_attention') == attention
+    (tmp_path/'config.json').write_text(json.dumps(config))
+    assert load(tmp_path).decoder.attention == 'all'
+
+
 # %% 872b0486
 @pytest.mark.parametrize('made_by', ['timm', 'class'])
 def test_classifier_round_trip(tmp_path, made_by):
