@@ -40,7 +40,7 @@ def check_decoder(
         raise ArgumentValueError('decoder_attention', f"'visible' with factor_axis={cfg.factor_axis}",
                                  "'all', or factor_axis=None: a new place shares no coordinate with a visible token")
     if block == 'romae': return
-    if cfg.pos_encoding == 'rope': raise ValueError("decoder_pos: got 'rope' with blocks of a ViT; takes 'sincos' or 'learned', or decoder_block='romae'")
+    if cfg.turns: raise ArgumentValueError('decoder_pos', f'{cfg.pos_encoding!r} with blocks of a ViT', "'sincos', 'fourier' or 'learned', or decoder_block='romae'")
     if cfg.factor_axis is not None: raise ValueError(f"factor_axis: got {cfg.factor_axis} with blocks of a ViT; takes None, or decoder_block='romae'")
     if cfg.pos_drop_rate: raise ValueError(f'pos_drop_rate: got {cfg.pos_drop_rate} with blocks of a ViT, which rotate nothing; takes 0')
     if cfg.d_model % cfg.nhead: raise ValueError(f'decoder_heads: got {cfg.nhead} for decoder_dim={cfg.d_model}; takes a number that divides it')
@@ -85,7 +85,7 @@ class Decoder(nn.Module):
         self.head = nn.Sequential(nn.Dropout(head_drop), norm, nn.Linear(cfg.d_model, out_dim))
         if block == 'vit': self.apply(_xavier)
 
-    def no_weight_decay(self): return {n for n, _ in self.named_parameters() if n in ('mask_token', 'added.table', 'channel.weight')}
+    def no_weight_decay(self): return {n for n, _ in self.named_parameters() if n in ('mask_token', 'added.table', 'added.frequencies', 'channel.weight')}
 
 def _xavier(module):
     "The original MAE's start of linear layers."

@@ -80,7 +80,8 @@ def romae_args(
         num_heads=c.nhead, mlp_ratio=c.mlp_ratio, mlp_dim=c.dim_feedforward, p=c.p, base=c.base, pos_encoding=c.pos_encoding, norm_eps=c.layer_norm_eps,
         drop_rate=model.head_drop.p, pos_drop_rate=c.pos_drop_rate, proj_drop_rate=c.hidden_drop_rate, attn_drop_rate=c.attn_drop_rate,
         attn_proj_drop_rate=c.attn_proj_drop_rate, drop_path_rate=c.drop_path_rate, init_values=c.init_values, factor_axis=c.factor_axis,
-        max_tokens=c.max_tokens, channel_tokens=model.cut.per_channel, dynamic_img_pad=model.cut.pad, weight_init=model.weight_init)
+        max_tokens=c.max_tokens, channel_tokens=model.cut.per_channel, dynamic_img_pad=model.cut.pad, weight_init=model.weight_init,
+        unit=c.unit)
 
 def vit_args(
     model:VisionTransformer,  # of timm
@@ -171,7 +172,7 @@ def save(
 def _mae_args(m):
     own = ('d_model', 'nhead', 'depth', 'n_pos_dims', 'pos_encoding')    # these have arguments of their own, or are the encoder's
     c, loss = m.decoder.cfg, m.scoring
-    if m.decoder.block == 'vit': own += 'p', 'base', 'pos_drop_rate'     # which its blocks do not have
+    if m.decoder.block == 'vit': own += 'p', 'base', 'unit', 'pos_drop_rate'     # which its blocks do not have
     return dict(mask_ratio=m.mask_ratio, decoder_dim=c.d_model, decoder_heads=c.nhead, decoder_depth=c.depth,
                 decoder_kw={k: v for k, v in vars(c).items() if k not in own}, norm_targets=loss.norm_targets, mask_fn=mask_spec(m.mask_fn),
                 reference_mean=loss.reference_mean, head_drop_rate=m.decoder.head[0].p, loss=loss.kind,
@@ -249,7 +250,7 @@ def to_timm(
     if not isinstance(encoder, (RoMAE, VisionTransformer)):
         raise TypeError(f'model: got a {type(encoder).__name__}; takes a MaskedAutoencoder, a RoMAE, or one of timm\'s VisionTransformers')
     if not (isinstance(num_classes, int) and num_classes > 0): raise ValueError(f'num_classes: got {num_classes!r}; takes 1 or more')
-    if fixed := set(kwargs) & {'p', 'base', 'num_heads', 'norm_eps', 'factor_axis', 'pos_encoding'}: raise ValueError(f'{min(fixed)}: got {kwargs[min(fixed)]!r}; takes none, it changes what the weights mean')
+    if fixed := set(kwargs) & {'p', 'base', 'unit', 'num_heads', 'norm_eps', 'factor_axis', 'pos_encoding'}: raise ValueError(f'{min(fixed)}: got {kwargs[min(fixed)]!r}; takes none, it changes what the weights mean')
     name, args = described(encoder)
     args |= dict(num_classes=num_classes, global_pool=_pool_of(encoder) if global_pool is None else global_pool)
     if isinstance(encoder, RoMAE): args['weight_init'] = 'trunc_normal'             # for the head; pre-training's own would be too wide

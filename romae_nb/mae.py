@@ -20,6 +20,7 @@ from .losses import TokenLoss
 from .masking import Mask, make_mask
 from .predict_at import Predicted, predict_at
 from .romae import RoMAE, image_tokens
+from .rope import ADDED
 from .tokens import Tokens
 from .tubelets import Ragged, Tubelets, check_mask, on_tokens, same_rows
 from .vit import check_vit, encode_vit, set_positions, vit_tokens, vit_tubelets
@@ -42,7 +43,7 @@ class RoMAEBackbone:
     def training(self): return self.model.training
     def decoder(self):                                               # the reference's, and what must be as in the encoder
         c = self.model.cfg
-        return dict(block='romae', d_model=180, nhead=3, depth=2, n_pos_dims=c.n_pos_dims, p=c.p, base=c.base, pos_encoding=c.pos_encoding,
+        return dict(block='romae', d_model=180, nhead=3, depth=2, n_pos_dims=c.n_pos_dims, p=c.p, base=c.base, unit=c.unit, pos_encoding=c.pos_encoding,
                     layer_norm_eps=c.layer_norm_eps, max_tokens=c.max_tokens or image_tokens(self.model.img_size, self.cut), factor_axis=c.factor_axis)
 
 @dataclass
@@ -76,7 +77,7 @@ class MaskedAutoencoder(nn.Module):
         loss:str='mse',                      # kind of error, see `TokenLoss`: 'mse', 'l1', 'huber', 'cosine', 'gaussian'
         loss_kw:dict|None=None,              # further settings of `TokenLoss`: channel_weights, huber_delta
         encoder_pos:str='learned',           # a ViT's position table: 'learned', or 'sincos2d': the original MAE's, fixed
-        decoder_pos:str|None=None,           # 'rope', 'sincos', 'learned', 'absolute'; None: a RoMAE's own, 'sincos' for a ViT
+        decoder_pos:str|None=None,           # what `EncoderConfig.pos_encoding` takes; None: a RoMAE's own, 'sincos' for a ViT
         decoder_block:str|None=None,         # 'romae' or 'vit'; None: as the encoder's
         decoder_attention:str='all',         # what hidden tokens see: 'all' tokens, or 'visible' ones and themselves, see `predict_at`
     ):
@@ -86,8 +87,9 @@ class MaskedAutoencoder(nn.Module):
         self.scoring = _make_loss(loss, self.cut, norm_targets, reference_mean, loss_kw or {})
         asked = dict(d_model=decoder_dim, nhead=decoder_heads, depth=decoder_depth, pos_encoding=decoder_pos, block=decoder_block)
         cfg = self.backbone.decoder() | {k: v for k, v in asked.items() if v is not None} | _decoder_kw(decoder_kw)
-        if decoder_block == 'romae' and decoder_pos is None: cfg['pos_encoding'] = 'rope'
-        if decoder_block == 'vit' and cfg['pos_encoding'] == 'rope' and decoder_pos is None: cfg['pos_encoding'] = 'sincos'
+        if decoder_block == 'romae' and decoder_pos is None and not cfg['pos_encoding'].startswith('rope'): cfg['pos_encoding'] = 'rope'
+        if decoder_block == 'vit' and cfg['pos_encoding'].startswith('rope') and decoder_pos is None: cfg['pos_encoding'] = 'sincos'
+        if cfg['pos_encoding'] in ADDED and 'unit' not in (decoder_kw or {}): cfg['unit'] = 1.        # these know no unit
         _check_decoder_kw(cfg, decoder_kw, self.encoder)
         block, drop = cfg.pop('block'), self.encoder.cfg.pos_drop_rate if isinstance(self.encoder, RoMAE) else 0.
         check_rate('head_drop_rate', head_drop_rate)
@@ -185,7 +187,7 @@ def _decoder_cfg(cfg):
 
 def _check_decoder_kw(cfg, kw, encoder):
     "Refuse decoder settings that would be ignored, and tables that are too short."
-    if cfg['block'] == 'vit' and (idle := {'p', 'base', 'pos_drop_rate'} & set(kw or {})):
+    if cfg['block'] == 'vit' and (idle := {'p', 'base', 'unit', 'pos_drop_rate'} & set(kw or {})):
         raise ValueError(f"decoder_kw: got {sorted(idle)} with blocks of a ViT, which rotate nothing; takes decoder_block='romae'")
     if cfg['pos_encoding'] != 'learned' or not isinstance(encoder, VisionTransformer): return
     if encoder.dynamic_img_size: raise ValueError("decoder_pos: got 'learned' with dynamic_img_size=True; takes 'sincos', which knows every size")

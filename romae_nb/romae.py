@@ -139,7 +139,7 @@ class RoMAE(nn.Module):
         mlp_dim:int|None=None,              # MLP width itself, instead of the ratio
         p:float|tuple[float, ...]=.75,      # fraction of the frequencies that turn
         base:float|tuple[float, ...]=10000.,# slowest over fastest frequency
-        pos_encoding:str='rope',            # or added to the tokens: 'absolute' and 'learned' by index, 'sincos' by coordinate
+        pos_encoding:str='rope',            # or added to the tokens: 'absolute' and 'learned' by index, 'sincos' and 'fourier' by coordinate; both: 'rope+sincos', 'rope+fourier'
         norm_eps:float=1e-12,               # of RMSNorm; the reference's
         drop_rate:float=0.,                 # dropout in the head
         pos_drop_rate:float=0.,             # dropout on rotated queries and keys
@@ -153,6 +153,7 @@ class RoMAE(nn.Module):
         max_tokens:int|None=None,           # rows of 'learned' positions; None takes those of an image of img_size
         dynamic_img_pad:bool=False,         # pad images that tubelets do not divide, instead of refusing them; timm's name
         weight_init:str='trunc_normal',     # linear layers: 'trunc_normal' (0.02, classifiers), or 'torch' (torch's own, pre-training)
+        unit:float|tuple[float, ...]=1.,    # coordinates over which the fastest pair turns by one radian
         device=None,                        # where the parameters live
         dtype=None,                         # their type
     ):
@@ -167,7 +168,7 @@ class RoMAE(nn.Module):
         check_rate('drop_rate', drop_rate)
         with renamed(_OWN_NAMES): self.cfg = EncoderConfig(
             embed_dim, num_heads, depth, mlp_dim, mlp_ratio, norm_eps, drop_path_rate, proj_drop_rate, attn_drop_rate, attn_proj_drop_rate,
-            pos_drop_rate, n_pos_dims, p, base, pos_encoding, max_tokens, init_values, factor_axis=factor_axis)
+            pos_drop_rate, n_pos_dims, p, base, pos_encoding, max_tokens, init_values, factor_axis=factor_axis, unit=unit)
         self.num_classes, self.in_chans, self.img_size = num_classes, in_chans, to_2tuple(img_size)
         self.num_features = self.head_hidden_size = self.embed_dim = embed_dim
         self.num_prefix_tokens, self.n_pos_dims, self.grad_checkpointing = int(class_token), n_pos_dims, False
@@ -362,7 +363,7 @@ def group_matcher(self:RoMAE,
 @patch
 def no_weight_decay(self:RoMAE) -> set[str]:  # parameter names
     "Parameters that weight decay should spare, beside norms and biases."
-    return {'embed.cls_token', 'embed.added.table', 'embed.channel.weight', 'attn_pool.latent'} & {n for n, _ in self.named_parameters()}
+    return {'embed.cls_token', 'embed.added.table', 'embed.added.frequencies', 'embed.channel.weight', 'attn_pool.latent'} & {n for n, _ in self.named_parameters()}
 
 @patch
 def set_grad_checkpointing(self:RoMAE,
