@@ -6,6 +6,7 @@
 __all__ = ['RoMAEEmbedder', 'RoMAEClassifier', 'RoMAERegressor', 'RoMAEResampler', 'RoMAEImputer']
 
 # %% ../nbs/26_sklearn.ipynb #492b3028
+from pathlib import Path
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, ClassNamePrefixFeaturesOutMixin, RegressorMixin, TransformerMixin, clone
 from sklearn.preprocessing import LabelEncoder
@@ -15,8 +16,9 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_array, check_consistent_length, check_is_fitted, column_or_1d, validate_data
 
 from ._sklearn_inputs import as_places, choose_tokens, joined, kind_of, observed_at, read_samples, some_of, table_samples
-from ._sklearn_training import State, ask, encoder_settings, logits, quiet_finetune, quiet_pretrain, torch_threads, vectors
+from ._sklearn_training import State, ask, load_pretrained, logits, quiet_finetune, quiet_pretrain, torch_threads, vectors
 from .checks import ArgumentTypeError, ArgumentValueError, choice, number, rate, whole
+from .hub import save
 
 # %% ../nbs/26_sklearn.ipynb #ff8d3b92
 def _store(estimator, arguments):
@@ -58,12 +60,27 @@ class _Pretrained(State, BaseEstimator):
         self._check_settings()
         self.kind_, self.channels_, self.shape_ = samples.kind, samples.channels, (samples.n_channels, samples.n_axes)
         self.seed_ = int(check_random_state(self.random_state).randint(2**31 - 1))
+        if self.pretrained is not None: return self._take(samples)
         if self.unlabelled is not None: samples = joined(samples, self._read(self.unlabelled))
         self.tokens_ = tokens or choose_tokens(samples, self.tokens)
         with torch_threads(self.n_jobs):
             self.model_, self.scaling_, self.loss_ = quiet_pretrain(
                 samples, self.tokens_, self.encoder_kw, self.decoder_kw, self.mask_ratio, self.epochs, self.lr, self.batch_size, self.seed_, self.device, self.verbose)
         return self
+
+    def _take(self, samples):
+        "A model that was trained before, and the scaling of its data."
+        self.model_, self.scaling_, self.loss_ = *load_pretrained(self.pretrained, samples), None
+        self.tokens_ = 'observations' if self.model_.cut.per_channel else 'times'
+        return self
+
+    def save(self,
+        folder,  # made if it is not there
+    ) -> Path:   # the folder: for `pretrained=`, for `romae_nb.hub.load` and for Learners
+        "Write the pre-trained model and the scaling of its data."
+        check_is_fitted(self)
+        self.scaling_.save(folder)
+        return save(self.model_, folder)
 
     def _vectors(self, samples):
         with torch_threads(self.n_jobs): return vectors(self.model_, self.scaling_, samples, self.tokens_)
@@ -84,6 +101,7 @@ class RoMAEEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, _Pretrain
         lr=3e-3,              # highest rate of pre-training
         batch_size=64,        # samples per step
         unlabelled=None,      # further samples to pre-train on, in the form of X
+        pretrained=None,      # folder that `save` of one of these estimators, or `save_model` of a Learner, wrote: no pre-training then
         random_state=None,    # of weights, order and masks
         n_jobs=None,          # threads; None and -1: as torch has them
         device='cpu',         # where to train
@@ -150,7 +168,7 @@ class RoMAEClassifier(ClassifierMixin, _Supervised):
         drop_tokens=.3,       # share of each sample's tokens left out in fine-tuning, drawn anew for every batch
         label_smoothing=.1,   # share of the target spread over all classes
         positions=None, tokens='auto', encoder_kw=None, decoder_kw=None, mask_ratio=.5, epochs=None, lr=3e-3, batch_size=64,  # as `RoMAEEmbedder` has them
-        unlabelled=None, random_state=None, n_jobs=None, device='cpu', verbose=0,
+        unlabelled=None, pretrained=None, random_state=None, n_jobs=None, device='cpu', verbose=0,
     ): _store(self, locals())
 
     def fit(self,
@@ -196,7 +214,7 @@ class RoMAERegressor(RegressorMixin, _Supervised):
         finetune_lr=2e-3,     # highest rate of fine-tuning
         drop_tokens=.1,       # share of each sample's tokens left out in fine-tuning, drawn anew for every batch
         positions=None, tokens='auto', encoder_kw=None, decoder_kw=None, mask_ratio=.5, epochs=None, lr=3e-3, batch_size=64,  # as `RoMAEEmbedder` has them
-        unlabelled=None, random_state=None, n_jobs=None, device='cpu', verbose=0,
+        unlabelled=None, pretrained=None, random_state=None, n_jobs=None, device='cpu', verbose=0,
     ): _store(self, locals())
 
     def __sklearn_tags__(self):
@@ -233,7 +251,7 @@ class RoMAEResampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, _Pretrai
         pasted=True,          # keep observed numbers where they are; False takes predictions everywhere
         output='2d',          # '2d': (n, channels * M), channel after channel; '3d': (n, channels, M), aeon's
         positions=None, tokens='auto', encoder_kw=None, decoder_kw=None, mask_ratio=.5, epochs=None, lr=3e-3, batch_size=64,  # as `RoMAEEmbedder` has them
-        unlabelled=None, random_state=None, n_jobs=None, device='cpu', verbose=0,
+        unlabelled=None, pretrained=None, random_state=None, n_jobs=None, device='cpu', verbose=0,
     ): _store(self, locals())
 
     def fit(self,
@@ -290,7 +308,7 @@ class RoMAEImputer(TransformerMixin, _Pretrained):
         positions=None,             # the columns' coordinates, (columns, D); None: each column is a variable of its own
         keep_empty_features=False,  # without `positions`: keep columns that fit saw no number of, filled with 0, as `KNNImputer` does; False drops them
         encoder_kw=None, decoder_kw=None, mask_ratio=.5, epochs=None, lr=3e-3, batch_size=64,  # as `RoMAEEmbedder` has them
-        unlabelled=None, random_state=None, n_jobs=None, device='cpu', verbose=0,
+        unlabelled=None, pretrained=None, random_state=None, n_jobs=None, device='cpu', verbose=0,
     ): _store(self, locals())
     tokens = 'auto'
 
