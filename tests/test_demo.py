@@ -3,10 +3,29 @@
 from romae_nb.demo import *
 
 
-# %% 1d2d9657
-import html
+# %% 68485a66
+import json
 import numpy as np
-from romae_nb.demo import _steps
+import pytest
+from romae_nb._demo_report import OWN
+from romae_nb.demo import _steps, main
+
+
+# %% 5c0e6694
+def test_readings_are_what_the_digits_have():
+    from sklearn.datasets import load_digits
+    from romae_nb._demo_peers import cells
+    d = load_digits()
+    full = ((d.images - d.images.mean()) / d.images.std()).reshape(-1, 64)
+    pixels = cells(*readings(irregular_digits(3)))
+    seen = ~np.isnan(pixels)
+    np.testing.assert_allclose(pixels[seen], full[seen], atol=1e-5)
+    assert seen.sum(1).min() == 26 and seen.sum(1).max() == 45 and irregular_digits(3).vocab == list(range(10))
+    values, places = readings(scattered_digits(3))
+    assert min(map(len, values)) == 26 and max(map(len, values)) == 45 and all((p >= .5).all() and (p <= 8.5).all() for p in places)
+    i, (r, c) = 0, places[0][0] - 1
+    lo, hi = sorted(full[0].reshape(8, 8)[int(max(r, 0)):int(r) + 2, int(max(c, 0)):int(c) + 2].ravel())[::len(full[0].reshape(8, 8)[int(max(r, 0)):int(r) + 2, int(max(c, 0)):int(c) + 2].ravel()) - 1]
+    assert lo - 1e-5 <= values[0][0] <= hi + 1e-5                       # between the pixels around
 
 
 # %% 1a752a58
@@ -19,32 +38,18 @@ def test_splits_are_disjoint():
 
 
 # %% c902eda1
-tiny = Plan(seeds=(0, 1), pretrain_epochs=1, finetune_epochs=1, rates=(1e-3, 3e-3), encoder_kw=dict(embed_dim=24, depth=1, num_heads=2, global_pool='avg'))
+tiny = Plan(seeds=(0, 1), pretrain_epochs=1, finetune_epochs=1, rates=(1e-3, 3e-3), encoder_kw=dict(ENCODER, embed_dim=24, depth=1, num_heads=2),
+            decoder_kw=dict(decoder_dim=24, decoder_heads=2, decoder_depth=1))
 
 
 # %% b575e4e6
-def test_study_runs_both_arms_alike():
-    results = study(tiny, progress=False)
-    for r in results:
-        assert set(r.test) == set(ARMS) and all(set(v) == {1e-3, 3e-3} for v in r.valid.values())
-        a, b = (r.chosen[arm].model for arm in ARMS)
-        assert [p.shape for p in a.parameters()] == [p.shape for p in b.parameters()] and a.rope.base == b.rope.base
-        assert all(set(r.chosen[arm].dls.train_ds.indices) == set(r.split.labelled) for arm in ARMS)
-    assert _steps(tiny) == 2 * (18 + 2 * 2 * 2)
-
-
-# %% 0458d152
-def test_table_counts():
-    class Fake:
-        def __init__(self, seed, a, b): self.seed, self.test, self.rate = seed, dict(zip(ARMS, (a, b))), dict.fromkeys(ARMS, .001)
-    rows = table([Fake(0, .9, .8), Fake(1, .8, .5)])
-    assert rows[1][1:4] == ['90.0', '80.0', '85.0 ± 7.1'] and rows[3][1:4] == ['+10.0', '+30.0', '+20.0 ± 14.1']
-    assert 'helped: +20.0 points' in verdict([Fake(0, .9, .8), Fake(1, .8, .5)])
-    assert 'no consistent difference' in verdict([Fake(0, .9, .8), Fake(1, .4, .5)]) and 'hurt: -10.0' in verdict([Fake(0, .7, .8)])
-
-
-# %% c4b6ec91
-def test_report_is_self_contained():
-    results = study(tiny, progress=False)
-    page = report(results, tiny)
-    assert page.count('data:image/png;base64,') == 3 and 'http' not in page and html.escape(verdict(results)) in page
+def test_study_reads_all_rows_and_the_test_digits_last():
+    plan = Plan(**vars(tiny) | dict(seeds=(0,)))
+    steps = []
+    r = run_seed(0, plan, steps.append)
+    assert set(r.test) == set(r.valid) == set(r.settings) and set(OWN) < set(r.test) and len(r.test) == len(OWN) + 9
+    assert sum(steps) == _steps(plan) and len(r.losses) == 1 and r.mean_loss > 0
+    assert r.settings['fine-tuned'] in ('rate 0.001', 'rate 0.003') and all(0 <= a <= 1 for a in r.test.values())
+    light = r.light()
+    assert light.ds is None and light.pretrained is None and light.test == r.test
+    assert digit_figure(r, n=2).axes
