@@ -8,11 +8,14 @@ __all__ = ['TokenLoss']
 # %% ../nbs/03_losses.ipynb #8be17f4a
 import math
 from dataclasses import dataclass
+import numpy as np
 import torch
 import torch.nn.functional as F
 from fastcore.basics import patch
 from torch import Tensor
 
+from .checks import ArgumentTypeError, ArgumentValueError, choice, flag, shown
+from .positions import _float, _numbers
 from .tubelets import check_mask
 
 # %% ../nbs/03_losses.ipynb #18789abd
@@ -28,20 +31,22 @@ class TokenLoss:
     reference_mean:bool = False     # divide by hidden padding too, as the reference does
 
     def __post_init__(self):
-        if self.kind not in _KINDS: raise ValueError(f'kind: got {self.kind!r}; takes {", ".join(_KINDS)}')
-        if not any(self.norm_targets is n or self.norm_targets == n and isinstance(n, str) for n in _NORMS):
-            raise ValueError(f'norm_targets: got {self.norm_targets!r}; takes False, True, unbiased or biased')
-        if self.norm_targets is True: object.__setattr__(self, 'norm_targets', 'unbiased')
-        if not self.huber_delta > 0: raise ValueError(f'huber_delta: got {self.huber_delta}; takes a number above 0')
-        if self.kind != 'huber' and self.huber_delta != 1: raise ValueError(f"huber_delta: got {self.huber_delta} for kind={self.kind!r}, which has none; takes it with 'huber'")
-        if not isinstance(self.reference_mean, bool): raise ValueError(f'reference_mean: got {self.reference_mean!r}; takes True or False')
-        if self.channel_weights is not None: object.__setattr__(self, 'channel_weights', _weights(self.channel_weights))
+        choice('kind', self.kind, _KINDS)
+        norm = bool(self.norm_targets) if isinstance(self.norm_targets, np.bool_) else self.norm_targets
+        norm = choice('norm_targets', norm, _NORMS)
+        delta = _float('huber_delta', self.huber_delta, above=0)
+        if self.kind != 'huber' and delta != 1:
+            raise ArgumentValueError('huber_delta', f'{delta} for kind={self.kind!r}, which has none', "it with 'huber'")
+        checked = dict(norm_targets='unbiased' if norm is True else norm, huber_delta=delta, reference_mean=flag('reference_mean', self.reference_mean))
+        if self.channel_weights is not None: checked['channel_weights'] = _weights(self.channel_weights)
+        for name, value in checked.items(): object.__setattr__(self, name, value)
 
 def _weights(w):
     "Weights as a tuple; JSON has lists only."
-    if not isinstance(w, (list, tuple)) or not w or not all(0 <= x < math.inf for x in w) or not sum(w) > 0:
-        raise ValueError(f'channel_weights: got {w!r}; takes finite numbers, one per channel, none negative, not all 0')
-    return tuple(float(x) for x in w)
+    takes = 'finite numbers, one per channel, none negative, not all 0'
+    weights = _numbers('channel_weights', w, takes, low=0)
+    if not sum(weights) > 0: raise ArgumentValueError('channel_weights', shown(w), takes)
+    return weights
 
 # %% ../nbs/03_losses.ipynb #7c9dbb60
 @patch
@@ -50,10 +55,11 @@ def check(self:TokenLoss,
 ):
     "Raise ValueError where these settings cannot work with tokens of that size."
     if self.norm_targets and patch_dim < 2:
-        raise ValueError(f'norm_targets: got {self.norm_targets!r} for tokens of {patch_dim} number; takes tokens of two or more, one has no variance')
-    if self.kind == 'cosine' and patch_dim < 2: raise ValueError(f'kind: got cosine for tokens of {patch_dim} number; takes tokens of two or more')
+        raise ArgumentValueError('norm_targets', f'{self.norm_targets!r} for tokens of {patch_dim} number', 'tokens of two or more, one has no variance')
+    if self.kind == 'cosine' and patch_dim < 2: raise ArgumentValueError('kind', f'cosine for tokens of {patch_dim} number', 'tokens of two or more')
     if self.channel_weights and patch_dim % len(self.channel_weights):
-        raise ValueError(f'channel_weights: got {len(self.channel_weights)} for tokens of {patch_dim} numbers; takes a number of channels that divides it')
+        got = f'{len(self.channel_weights)} for tokens of {patch_dim} numbers'
+        raise ArgumentValueError('channel_weights', got, 'a number of channels that divides it')
 
 @patch
 def out_dim(self:TokenLoss,
@@ -147,11 +153,14 @@ def __call__(self:TokenLoss,
 # %% ../nbs/03_losses.ipynb #dd6be103
 @patch
 def _check_tensors(self:TokenLoss, pred, target, hidden, pad_mask, missing):
+    for name, x in (('pred', pred), ('target', target)):
+        if not isinstance(x, Tensor) or not x.ndim: raise ArgumentTypeError(name, shown(x), 'a Tensor (..., N, P)')
     self.check(target.shape[-1])
     want = (*target.shape[:-1], self.out_dim(target.shape[-1]))
-    if tuple(pred.shape) != want: raise ValueError(f'pred: got shape {tuple(pred.shape)}; takes {want} for targets of shape {tuple(target.shape)}')
+    if tuple(pred.shape) != want:
+        raise ArgumentValueError('pred', f'shape {tuple(pred.shape)}', f'{want} for targets of shape {tuple(target.shape)}')
     for name, x in (('pred', pred), ('target', target)):
-        if not x.is_floating_point(): raise ValueError(f'{name}: got type {x.dtype}; takes a floating-point type')
+        if not x.is_floating_point(): raise ArgumentValueError(name, f'type {x.dtype}', 'a floating-point type')
     check_mask('hidden', hidden, target.shape[:-1])
     if pad_mask is not None: check_mask('pad_mask', pad_mask, target.shape[:-1])
     if missing is not None: check_mask('missing', missing, target.shape)

@@ -10,18 +10,21 @@ from dataclasses import dataclass
 import timm
 import torch
 from fastcore.basics import patch
-from timm.layers import resample_abs_pos_embed, to_2tuple
+from timm.layers import resample_abs_pos_embed
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from .decoder import Decoder
-from .encoder import EncoderConfig, check_number, check_rate, compile_for_lengths, renamed, run_blocks
+from .decoder import BLOCKS, Decoder
+from .checks import ArgumentTypeError, ArgumentValueError, choice, flag, instance, number, rate, renamed, shown, whole
+from .encoder import POS_ENCODINGS, EncoderConfig, compile_for_lengths, run_blocks
 from .losses import TokenLoss
-from .masking import Mask, make_mask
-from .romae import RoMAE, image_tokens
+from .masking import AxisRoles, Mask, axis_roles, make_mask
+from .predict_at import Predicted, predict_at
+from .romae import RoMAE, check_pixels, image_tokens
+from .rope import ADDED
 from .tokens import Tokens
-from .tubelets import Ragged, Tubelets, check_mask, on_tokens, same_rows
-from .vit import check_vit, encode_vit, set_positions, vit_tokens, vit_tubelets
+from .tubelets import Ragged, Tubelets, check_mask, on_tokens, same_rows, to_5d
+from .vit import VISION_POSITIONS, check_vit, encode_vit, set_positions, vit_tokens, vit_tubelets
 
 # %% ../nbs/06_mae.ipynb #6c08648b
 @dataclass
@@ -41,7 +44,7 @@ class RoMAEBackbone:
     def training(self): return self.model.training
     def decoder(self):                                               # the reference's, and what must be as in the encoder
         c = self.model.cfg
-        return dict(block='romae', d_model=180, nhead=3, depth=2, n_pos_dims=c.n_pos_dims, p=c.p, base=c.base, pos_encoding=c.pos_encoding,
+        return dict(block='romae', d_model=180, nhead=3, depth=2, n_pos_dims=c.n_pos_dims, p=c.p, base=c.base, unit=c.unit, pos_encoding=c.pos_encoding,
                     layer_norm_eps=c.layer_norm_eps, max_tokens=c.max_tokens or image_tokens(self.model.img_size, self.cut), factor_axis=c.factor_axis)
 
 @dataclass
@@ -75,23 +78,31 @@ class MaskedAutoencoder(nn.Module):
         loss:str='mse',                      # kind of error, see `TokenLoss`: 'mse', 'l1', 'huber', 'cosine', 'gaussian'
         loss_kw:dict|None=None,              # further settings of `TokenLoss`: channel_weights, huber_delta
         encoder_pos:str='learned',           # a ViT's position table: 'learned', or 'sincos2d': the original MAE's, fixed
-        decoder_pos:str|None=None,           # 'rope', 'sincos', 'learned', 'absolute'; None: a RoMAE's own, 'sincos' for a ViT
+        decoder_pos:str|None=None,           # what `EncoderConfig.pos_encoding` takes; None: a RoMAE's own, 'sincos' for a ViT
         decoder_block:str|None=None,         # 'romae' or 'vit'; None: as the encoder's
+        channel_axis:int|None=None,          # position axis with the channel's number, where tokens are single observations; masks ask for it. None: the first with channel_tokens, else none
+        decoder_attention:str='all',         # what hidden tokens see: 'all' tokens, or 'visible' ones and themselves, see `predict_at`
     ):
         super().__init__()
+        for name, value, options in (('encoder_pos', encoder_pos, VISION_POSITIONS), ('decoder_pos', decoder_pos, (None, *POS_ENCODINGS)),
+                                     ('decoder_block', decoder_block, (None, *BLOCKS))): choice(name, value, options)
+        for name, value in (('loss_kw', loss_kw), ('decoder_kw', decoder_kw)): instance(name, value, dict, 'a dict of settings', none=True)
+        head_drop_rate = rate('head_drop_rate', head_drop_rate)
         self.encoder, self.encoder_pos = _make_encoder(encoder, encoder_kw, encoder_pos), encoder_pos
-        self.mask_ratio, self.mask_fn = _check_ratio(mask_ratio), _check_mask(mask_fn, self.cut)
+        self.channel_axis = _check_channel_axis(channel_axis, self.cut)
+        self.mask_ratio, self.mask_fn = _check_ratio(mask_ratio), _check_mask(mask_fn, self.cut, self.roles)
         self.scoring = _make_loss(loss, self.cut, norm_targets, reference_mean, loss_kw or {})
         asked = dict(d_model=decoder_dim, nhead=decoder_heads, depth=decoder_depth, pos_encoding=decoder_pos, block=decoder_block)
         cfg = self.backbone.decoder() | {k: v for k, v in asked.items() if v is not None} | _decoder_kw(decoder_kw)
-        if decoder_block == 'romae' and decoder_pos is None: cfg['pos_encoding'] = 'rope'
-        if decoder_block == 'vit' and cfg['pos_encoding'] == 'rope' and decoder_pos is None: cfg['pos_encoding'] = 'sincos'
+        if decoder_block == 'romae' and decoder_pos is None and not cfg['pos_encoding'].startswith('rope'): cfg['pos_encoding'] = 'rope'
+        if decoder_block == 'vit' and cfg['pos_encoding'].startswith('rope') and decoder_pos is None: cfg['pos_encoding'] = 'sincos'
+        if cfg['pos_encoding'] in ADDED and 'unit' not in (decoder_kw or {}): cfg['unit'] = 1.        # these know no unit
         _check_decoder_kw(cfg, decoder_kw, self.encoder)
         block, drop = cfg.pop('block'), self.encoder.cfg.pos_drop_rate if isinstance(self.encoder, RoMAE) else 0.
-        check_rate('head_drop_rate', head_drop_rate)
         self.pos_drop = nn.Dropout(drop)
         self.decoder = Decoder(self.encoder.embed_dim, self.scoring.out_dim(self.patch_dim), _decoder_cfg(cfg), block, self.encoder.num_prefix_tokens,
-                               self.cut.channels if self.cut.per_channel else None, drop, head_drop_rate)
+                               self.cut.channels if self.cut.per_channel else None, drop, head_drop_rate,
+                               decoder_attention)
 
     @property
     def backbone(self): return (RoMAEBackbone if isinstance(self.encoder, RoMAE) else ViTBackbone)(self.encoder)
@@ -101,6 +112,8 @@ class MaskedAutoencoder(nn.Module):
     def patch_dim(self): return self.cut.patch_dim                   # numbers in a token, P
     @property
     def has_cls(self): return self.encoder.num_prefix_tokens > 0     # whether a row may be hidden whole
+    @property
+    def roles(self) -> AxisRoles: return axis_roles(self.cut, self.channel_axis)     # which position axis is the channel's, and which time
 
     @property
     def norm_targets(self): return self.scoring.norm_targets         # whether targets are normalised token by token
@@ -112,36 +125,56 @@ class MaskedAutoencoder(nn.Module):
 
     def set_grad_checkpointing(self, enable=True):
         "Recompute blocks in backward, in encoder and decoder."
+        enable = flag('enable', enable)
         self.encoder.set_grad_checkpointing(enable)
         self.decoder.grad_checkpointing = enable
 
 # %% ../nbs/06_mae.ipynb #0ed58dd8
 def _make_encoder(encoder, kw, pos):
     "A RoMAE or a ViT without a head, from a name or as it comes."
-    if kw is not None and not isinstance(kw, dict): raise TypeError(f'encoder_kw: got a {type(kw).__name__}; takes a dict of keywords')
-    if (kw or {}).get('num_classes'): raise ValueError(f"encoder_kw: got num_classes={kw['num_classes']}; takes none, an encoder has no head")
+    instance('encoder_kw', kw, dict, 'a dict of keywords', none=True)
+    instance('encoder', encoder, (str, nn.Module), 'the name of a RoMAE or of a ViT of timm, or such a module')
+    if (kw or {}).get('num_classes'): raise ArgumentValueError('encoder_kw', f"num_classes={kw['num_classes']}", 'none, an encoder has no head')
     if isinstance(encoder, str) and ':' not in encoder and not timm.is_model(encoder):     # 'local-dir:...' names a folder
-        raise ValueError(f'encoder: got {encoder!r}; takes {", ".join(timm.list_models("romae*"))}, a ViT of timm (vit_base_patch16_224, ...), or a module')
+        names = ', '.join(timm.list_models('romae*'))
+        raise ArgumentValueError('encoder', shown(encoder), f'{names}, a ViT of timm (vit_base_patch16_224, ...), or a module')
     if isinstance(encoder, str): encoder = _by_name(encoder, kw or {})
-    elif kw: raise ValueError(f'encoder_kw: got {sorted(kw)} beside a module; takes keywords for a name only')
-    if not isinstance(encoder, RoMAE): check_vit(encoder); set_positions(encoder, pos)
-    elif pos != 'learned': raise ValueError(f"encoder_pos: got {pos!r} for a RoMAE; takes 'learned' (the default); encoder_kw=dict(pos_encoding=...) chooses a RoMAE's")
-    elif encoder.num_classes: raise ValueError(f'encoder: got one with a head of {encoder.num_classes} classes; takes one made with num_classes=0')
-    elif encoder.attn_pool is not None: raise ValueError("encoder: got global_pool='map'; takes 'token', 'avg' or '', pre-training never reaches a pooling layer")
+    elif kw: raise ArgumentValueError('encoder_kw', f'{sorted(kw)} beside a module', 'keywords for a name only')
+    if not isinstance(encoder, RoMAE):
+        check_vit(encoder)
+        set_positions(encoder, pos)
+    elif pos != 'learned':
+        takes = "'learned' (the default); encoder_kw=dict(pos_encoding=...) chooses a RoMAE's"
+        raise ArgumentValueError('encoder_pos', f'{pos!r} for a RoMAE', takes)
+    elif encoder.num_classes: raise ArgumentValueError('encoder', f'one with a head of {encoder.num_classes} classes', 'one made with num_classes=0')
+    elif encoder.attn_pool is not None:
+        raise ArgumentValueError('encoder', f'global_pool={encoder.global_pool!r}', "'token', 'avg' or '', pre-training never reaches a pooling layer")
     return encoder
 
 def _by_name(name, kw):
     "timm's model, in the form that pre-training reaches whole: no pooling layer, the norm behind the blocks. A folder gives its weights."
     if name.startswith('romae'): return timm.create_model(name, **dict(weight_init='torch') | kw | dict(num_classes=0))
-    kw = (dict(pretrained=True) if ':' in name else {}) | kw | dict(num_classes=0)
+    kw = (dict(pretrained=True) if ':' in name else {}) | _checked_vit_kw(kw) | dict(num_classes=0)
     try:
         like = timm.create_model(name, device='meta', **dict(global_pool='') | {k: v for k, v in kw.items() if k not in ('pretrained', 'checkpoint_path')})
         vit = isinstance(like, VisionTransformer)
         if vit and 'global_pool' not in kw: kw['global_pool'] = 'token' if like.has_class_token else ''
         model = timm.create_model(name, **kw)
-    except (AssertionError, TypeError) as e: raise TypeError(f'encoder_kw: got {kw} for {name!r}, which timm refuses: {e}') from e
+    except (AssertionError, TypeError, ZeroDivisionError, AttributeError) as e:
+        raise ArgumentTypeError('encoder_kw', f'{kw} for {name!r}, which timm refuses: {e}') from e
     if vit and not {'weight_init', 'checkpoint_path'} & set(kw) and not kw.get('pretrained'): start_as_mae(model)
     return model
+
+_VIT_SETTINGS = {                                                    # what timm would take, or refuse without a name
+    'embed_dim': (whole, 1, 2**20), 'depth': (whole, 1, 10_000), 'num_heads': (whole, 1, 2**20), 'in_chans': (whole, 1, 2**16), 'reg_tokens': (whole, 0, 10_000),
+    'mlp_ratio': (number, None, 1e6, 0), 'class_token': (flag,), 'drop_rate': (rate,), 'pos_drop_rate': (rate,), 'patch_drop_rate': (rate,),
+    'proj_drop_rate': (rate,), 'attn_drop_rate': (rate,), 'drop_path_rate': (rate,), 'img_size': (check_pixels,), 'patch_size': (check_pixels,),
+}
+
+def _checked_vit_kw(kw):
+    "Keywords of a ViT with Python's own numbers."
+    with renamed({}, 'encoder_kw: '):
+        return {k: _VIT_SETTINGS[k][0](k, v, *_VIT_SETTINGS[k][1:]) if k in _VIT_SETTINGS else v for k, v in kw.items()}
 
 # %% ../nbs/06_mae.ipynb #47b2d4c2
 def start_as_mae(
@@ -158,12 +191,13 @@ def start_as_mae(
 def _make_loss(kind, cut, norm_targets, reference_mean, kw):
     "How predictions are scored. Raises ValueError for settings that tokens of this kind cannot have."
     if wrong := set(kw) - {'channel_weights', 'huber_delta'}:
-        raise TypeError(f'loss_kw: got {sorted(wrong)}; takes channel_weights and huber_delta (loss, norm_targets and reference_mean are arguments)')
+        takes = 'channel_weights and huber_delta (loss, norm_targets and reference_mean are arguments)'
+        raise ArgumentTypeError('loss_kw', f'{sorted(wrong, key=str)}', takes)
     with renamed({'kind': 'loss'}):
         loss, channels = TokenLoss(kind, norm_targets=norm_targets, reference_mean=reference_mean, **kw), 1 if cut.per_channel else cut.channels
         loss.check(cut.patch_dim)
     if loss.channel_weights is not None and len(loss.channel_weights) != channels:
-        raise ValueError(f'channel_weights: got {len(loss.channel_weights)} for tokens of {channels} channels; takes one per channel')
+        raise ArgumentValueError('channel_weights', f'{len(loss.channel_weights)} for tokens of {channels} channels', 'one per channel')
     return loss
 
 # %% ../nbs/06_mae.ipynb #cb632257
@@ -171,43 +205,56 @@ _OWN = {'d_model': 'decoder_dim', 'nhead': 'decoder_heads', 'depth': 'decoder_de
 
 def _decoder_kw(kw):
     if wrong := set(kw or {}) & set(_OWN):
-        raise ValueError(f'decoder_kw: got {sorted(wrong)}; takes those as {", ".join(_OWN[k] for k in sorted(wrong))}')
+        raise ArgumentValueError('decoder_kw', f'{sorted(wrong)}', f'those as {", ".join(_OWN[k] for k in sorted(wrong))}')
     if unknown := set(kw or {}) - set(EncoderConfig.__dataclass_fields__):
-        raise TypeError(f'decoder_kw: got unknown {sorted(unknown)}; takes {", ".join(EncoderConfig.__dataclass_fields__)}')
+        raise ArgumentTypeError('decoder_kw', f'unknown {sorted(unknown, key=str)}', ', '.join(EncoderConfig.__dataclass_fields__))
     return kw or {}
 
 def _decoder_cfg(cfg):
     "The decoder's settings; errors name the arguments that they come from."
-    with renamed(_OWN | {'head_dim': 'decoder_dim // decoder_heads'}, prefix='decoder_kw: '): return EncoderConfig(**cfg)
+    with renamed(_OWN | {'d_model // nhead': 'decoder_dim // decoder_heads'}, prefix='decoder_kw: '): return EncoderConfig(**cfg)
 
 def _check_decoder_kw(cfg, kw, encoder):
     "Refuse decoder settings that would be ignored, and tables that are too short."
-    if cfg['block'] == 'vit' and (idle := {'p', 'base', 'pos_drop_rate'} & set(kw or {})):
-        raise ValueError(f"decoder_kw: got {sorted(idle)} with blocks of a ViT, which rotate nothing; takes decoder_block='romae'")
+    if cfg['block'] == 'vit' and (idle := {'p', 'base', 'unit', 'pos_drop_rate'} & set(kw or {})):
+        raise ArgumentValueError('decoder_kw', f'{sorted(idle)} with blocks of a ViT, which rotate nothing', "decoder_block='romae'")
     if cfg['pos_encoding'] != 'learned' or not isinstance(encoder, VisionTransformer): return
-    if encoder.dynamic_img_size: raise ValueError("decoder_pos: got 'learned' with dynamic_img_size=True; takes 'sincos', which knows every size")
-    if cfg['max_tokens'] < (n := encoder.patch_embed.num_patches): raise ValueError(f"decoder_kw: got max_tokens={cfg['max_tokens']}; takes {n}, the patches of an image")
+    if encoder.dynamic_img_size:
+        raise ArgumentValueError('decoder_pos', "'learned' with dynamic_img_size=True", "'sincos', which knows every size")
+    if whole('decoder_kw: max_tokens', cfg['max_tokens'], 1) < (n := encoder.patch_embed.num_patches):
+        raise ArgumentValueError('decoder_kw', f"max_tokens={cfg['max_tokens']}", f'{n}, the patches of an image')
 
 # %% ../nbs/06_mae.ipynb #22e90198
-def _check_mask(fn, cut):
+def _check_channel_axis(axis, cut):
+    "The axis with the channel's number, where the data says so."
+    axis = whole('channel_axis', axis, 0, cut.n_pos_dims - 1, none=True)
+    if axis is not None and cut.per_channel and axis != 0:
+        raise ArgumentValueError('channel_axis', f'{axis} with channel_tokens=True', '0 or None, there the channel is the first axis')
+    return axis
+
+def _check_mask(fn, cut, roles):
     "`make_mask`, and refuse a kind of mask that the model's tokens cannot have, by drawing one for four made-up tokens."
-    with renamed({'mask kind': 'mask_fn'}): fn = make_mask(fn)
+    with renamed({'mask kind': 'mask_fn', 'spec': 'mask_fn'}): fn = make_mask(fn)
     if not isinstance(fn, Mask): return fn
     for part in _parts(fn):
         image = cut.size[1:] != (1, 1) and cut.n_pos_dims == 2
-        if part.kind in ('channel', 'per_channel', 'tube') and image: raise ValueError(f'mask_fn: got {part!r} for images, whose axes are row and column; takes channel_tokens=True, or another kind')
-        if part.kind == 'channel' and cut.per_channel and cut.channels == 1: raise ValueError(f'mask_fn: got {part!r} for tokens of one channel; takes another kind')
+        if part.kind in ('channel', 'per_channel', 'tube') and image: 
+            raise ArgumentValueError('mask_fn', f'{part!r} for images, whose axes are row and column', 'channel_tokens=True, or another kind')
+        if part.kind == 'channel' and cut.per_channel and cut.channels == 1:
+            raise ArgumentValueError('mask_fn', f'{part!r} for tokens of one channel', 'another kind')
     on = dict(device='cpu')                                          # whatever the model is built on
-    try: fn(torch.ones(1, 4, dtype=torch.bool, **on), .5, torch.Generator(**on).manual_seed(0), torch.arange(4., **on).expand(1, cut.n_pos_dims, 4))
-    except ValueError as e: raise ValueError(f'mask_fn: got {fn!r} for {cut.n_pos_dims} position axes: {e}') from e
+    try: fn.on(roles)(torch.ones(1, 4, dtype=torch.bool, **on), .5, torch.Generator(**on).manual_seed(0), torch.arange(4., **on).expand(1, cut.n_pos_dims, 4))
+    except ValueError as e:
+        raise ArgumentValueError('mask_fn', f'{fn!r} for {cut.n_pos_dims} position axes: {e}', 'a kind that these tokens can have') from e
     return fn
 
 def _parts(mask): return [mask] + [p for part in getattr(mask, 'parts', ()) for p in _parts(part)]
 
 def _check_ratio(ratio):
-    check_number('mask_ratio', ratio, float)
-    if not 0 < ratio < 1: raise ValueError(f'mask_ratio: got {ratio}; takes a number between 0 and 1')
-    return ratio
+    takes = 'a number between 0 and 1'
+    try: return float(number('mask_ratio', ratio, above=0, below=1))
+    except ArgumentTypeError: raise ArgumentTypeError('mask_ratio', shown(ratio), takes) from None
+    except ArgumentValueError: raise ArgumentValueError('mask_ratio', shown(ratio), takes) from None
 
 # %% ../nbs/06_mae.ipynb #7de6506e
 @patch
@@ -219,15 +266,21 @@ def draw_mask(self:MaskedAutoencoder,
     ratio:float|Tensor|None=None,         # fraction to hide, one for all or one per row, (B,); None takes `mask_ratio`
 ) -> Tensor|Ragged:                       # (B, N) bool, True = hidden; Ragged for Ragged
     "A mask that hides `mask_ratio` of every row's real tokens."
+    instance('values', values, (Tensor, Ragged), 'a Tensor or a Ragged')
+    instance('positions', positions, (Tensor, Ragged), 'a Tensor or a Ragged', none=True)
     ratio = self.mask_ratio if ratio is None else ratio
+    draw = self.mask_fn.on(self.roles) if isinstance(self.mask_fn, Mask) else self.mask_fn
     if isinstance(values, Ragged):
-        if pad_mask is not None: raise ValueError('pad_mask: got one beside a Ragged batch, which has no padding; takes None')
-        return self.mask_fn(values, ratio, generator, positions)
+        if pad_mask is not None: raise ArgumentValueError('pad_mask', 'one beside a Ragged batch, which has no padding', 'None')
+        return draw(values, ratio, generator, positions)
+    to_5d(values)                                                    # refuses what has no channels
     if positions is None: positions = self.cut.places(values)
+    if isinstance(positions, Ragged) or positions.ndim != 3:
+        raise ArgumentValueError('positions', shown(positions), 'a Tensor (B, D, N) beside values in a Tensor')
     shape = positions.shape[0], positions.shape[-1]
     if pad_mask is not None: check_mask('pad_mask', pad_mask, shape)
     valid = torch.ones(shape, dtype=torch.bool, device=values.device) if pad_mask is None else ~pad_mask
-    return self.mask_fn(valid, ratio, generator, positions)
+    return draw(valid, ratio, generator, positions)
 
 # %% ../nbs/06_mae.ipynb #175fb586
 @patch
@@ -239,18 +292,29 @@ def forward(self:MaskedAutoencoder,
     value_mask:Tensor|Ragged|None=None, # like `values`, bool, True = not observed: 0 to the encoder, whatever stands there
 ) -> Tensor|Ragged:                     # predictions, (B, N, out) in token order, zeros where nothing was hidden; Ragged for Ragged
     "Predict hidden tokens: P numbers each, or 2 P, means and log-variances, for a Gaussian likelihood. Raises ValueError for what does not fit."
-    if value_mask is not None: values = _without(values, value_mask)
-    tokens = self.backbone.tokens(values, positions, pad_mask)
+    tokens = self.visible_tokens(values, positions, pad_mask, value_mask)
     hidden = _mask_like(mask, tokens, values, pad_mask)
     visible = tokens.select(on_tokens(torch.logical_not, hidden))
     pred = self.decoder(self.backbone.encode(visible, self.pos_drop), tokens, hidden)
     return pred.to_padded(pad_mask=pad_mask)[0] if pad_mask is not None else pred
 
 # %% ../nbs/06_mae.ipynb #fd325ae1
+@patch
+def visible_tokens(self:MaskedAutoencoder,
+    values:Tensor|Ragged,                # as for `forward`
+    positions:Tensor|Ragged|None=None,   # likewise
+    pad_mask:Tensor|None=None,           # likewise
+    value_mask:Tensor|Ragged|None=None,  # likewise
+) -> Tokens:                             # all of them: nothing is hidden yet
+    "A batch as the tokens that the model sees, 0 where nothing was observed."
+    if value_mask is not None: values = _without(values, value_mask)
+    return self.backbone.tokens(values, positions, pad_mask)
+
 def _without(values, value_mask):
     "Values with 0 where nothing was observed."
     if isinstance(values, Ragged) != isinstance(value_mask, Ragged):
-        raise ValueError(f'value_mask: got {type(value_mask).__name__} for values in a {type(values).__name__}; takes the same kind')
+        raise ArgumentValueError('value_mask', f'{type(value_mask).__name__} for values in a {type(values).__name__}', 'the same kind')
+    if not isinstance(values, (Tensor, Ragged)): raise ArgumentValueError('values', f'a {type(values).__name__}', 'a Tensor or a Ragged')
     data, mask = (x.data if isinstance(x, Ragged) else x for x in (values, value_mask))
     check_mask('value_mask', mask, data.shape)
     data = data.masked_fill(mask, 0)
@@ -258,9 +322,9 @@ def _without(values, value_mask):
 
 def _mask_like(mask, tokens, values, pad_mask):
     "The mask in the layout of the tokens; hidden padding is dropped with the padding."
-    if mask is None: raise ValueError('mask: got None; takes a bool mask of the tokens, True = hidden (draw_mask draws one)')
+    if mask is None: raise ArgumentValueError('mask', 'None', 'a bool mask of the tokens, True = hidden (draw_mask draws one)')
     if isinstance(mask, Ragged) != isinstance(values, Ragged):
-        raise ValueError(f'mask: got {type(mask).__name__} for values in a {type(values).__name__}; takes the same kind')
+        raise ArgumentValueError('mask', f'{type(mask).__name__} for values in a {type(values).__name__}', 'the same kind')
     if isinstance(values, Ragged):
         check_mask('mask', mask.data, tokens.values.shape[:1])
         same_rows('mask', mask, values)
@@ -320,9 +384,10 @@ def loss_sums(self:MaskedAutoencoder,
 @patch
 def _scored(self:MaskedAutoencoder, pred, values, mask, pad_mask, value_mask):
     "Predictions, targets and masks, token by token."
+    _one_kind(values, pred=pred, mask=mask, value_mask=value_mask)
     target, got, hidden = (x.data if isinstance(x, Ragged) else x for x in (self.patches(values), pred, mask))
     want = (*target.shape[:-1], self.scoring.out_dim(self.patch_dim))
-    if got.shape != want: raise ValueError(f'pred: got shape {tuple(got.shape)}; takes {want}, as the tokens of values')
+    if got.shape != want: raise ArgumentValueError('pred', f'shape {tuple(got.shape)}', f'{want}, as the tokens of values')
     check_mask('mask', hidden, target.shape[:-1])
     if pad_mask is not None: check_mask('pad_mask', pad_mask, target.shape[:-1])
     missing = self.missing(values, value_mask)
@@ -347,6 +412,13 @@ def row_losses(self:MaskedAutoencoder,
     return total / torch.where(count > 0, count, 1), count
 
 # %% ../nbs/06_mae.ipynb #26acc08f
+def _one_kind(values, value_mask=None, **others):
+    "Refuse what is no batch, and a Ragged beside a Tensor."
+    instance('values', values, (Tensor, Ragged), 'a Tensor or a Ragged')
+    kind = Ragged if isinstance(values, Ragged) else Tensor
+    for name, x in others.items(): instance(name, x, kind, f'a {kind.__name__}, as values')
+    instance('value_mask', value_mask, kind, f'a {kind.__name__}, as values', none=True)
+
 @patch
 def reconstruct(self:MaskedAutoencoder,
     values:Tensor|Ragged,       # as given to `forward`
@@ -356,7 +428,10 @@ def reconstruct(self:MaskedAutoencoder,
     value_mask:Tensor|Ragged|None=None,  # likewise; what was not observed stays out of a token's mean and deviation
 ) -> Tensor|Ragged:             # tokens, (B, N, P) or Ragged (total, P): predictions where hidden, the input elsewhere
     "The sample as the model would complete it."
+    _one_kind(values, pred=pred, mask=mask, value_mask=value_mask)
     target = self.patches(values)
+    want = (*target.shape[:-1], self.scoring.out_dim(self.patch_dim))
+    if tuple(pred.shape) != want: raise ArgumentValueError('pred', f'shape {tuple(pred.shape)}', f'{want}, as the tokens of values')
     check_mask('mask', mask.data if isinstance(mask, Ragged) else mask, target.shape[:-1])
     if pad_mask is not None:
         check_mask('pad_mask', pad_mask, target.shape[:-1])
@@ -374,7 +449,8 @@ def spread(self:MaskedAutoencoder,
     value_mask:Tensor|Ragged|None=None,  # as given to `loss`
 ) -> Tensor|Ragged:        # standard deviations, (B, N, P) or Ragged (total, P)
     "How far off the model expects its predictions to be. Raises ValueError for losses that do not say."
-    if self.scoring.kind != 'gaussian': raise ValueError(f"loss: got {self.scoring.kind!r}; takes 'gaussian' for predictions with a spread")
+    if self.scoring.kind != 'gaussian':
+        raise ArgumentValueError('loss', f'{self.scoring.kind!r}', "'gaussian' for predictions with a spread")
     missing = self.missing(values, value_mask)
     return on_tokens(lambda p, t: self.scoring.spread(p, t, None if missing is None else missing.expand_as(t)), pred, self.patches(values))
 
@@ -386,6 +462,19 @@ def to_values(self:MaskedAutoencoder,
     "Tokens put together again, margins cropped."
     return self.cut.values(tokens, like)
 
+# %% ../nbs/06_mae.ipynb #f7033c79
+@patch
+def predict_at(self:MaskedAutoencoder,
+    values:Tensor|Ragged,                # as for `forward`; all are visible
+    positions:Tensor|Ragged|None,        # likewise; None takes the grid's own
+    at:Tensor|Ragged,                    # places, (B, D, M), or Ragged (total, D) with a number of its own in each row
+    pad_mask:Tensor|None=None,           # (B, N) bool, True = padding
+    value_mask:Tensor|Ragged|None=None,  # like `values`, bool, True = not observed
+    queries:int=4096,                    # places that are computed at a time, of all rows together: more take more memory
+) -> Predicted:                          # `mean` and `deviation` (None unless loss='gaussian'), (B, M, P) or Ragged (total, P)
+    "What is at some places, given all tokens. In evaluation mode; gradients are kept where `values`, `positions` or `at` ask for them."
+    return predict_at(self, values, positions, at, pad_mask, value_mask, queries)
+
 # %% ../nbs/06_mae.ipynb #308b39d7
 @patch
 def set_input_size(self:MaskedAutoencoder,
@@ -394,8 +483,10 @@ def set_input_size(self:MaskedAutoencoder,
     "Take images of another size from now on. Raises ValueError where learned positions are no grid."
     old, added = self.decoder_grid(), self.decoder.added
     table = None if added is None else added.table
-    if table is not None and old[0] * old[1] != added.max_tokens: raise ValueError(f'img_size: got {img_size} for {added.max_tokens} learned positions that are no grid of {old}; takes the present one')
-    self.encoder.set_input_size(to_2tuple(img_size))
+    img_size = check_pixels('img_size', img_size)
+    if table is not None and old[0] * old[1] != added.max_tokens:
+        raise ArgumentValueError('img_size', f'{img_size} for {added.max_tokens} learned positions that are no grid of {old}', 'the present one')
+    self.encoder.set_input_size(img_size)
     new = self.decoder_grid()
     if table is None or old == new: return
     table = resample_abs_pos_embed(table[None], new_size=new, old_size=old, num_prefix_tokens=added.prefix)[0]

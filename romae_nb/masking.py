@@ -4,21 +4,22 @@
 
 # %% auto #0
 __all__ = ['hidden_count', 'Mask', 'RandomMask', 'random_mask', 'BlockMask', 'TubeMask', 'ChannelMask', 'SuffixMask',
-           'PerChannelMask', 'SpanMask', 'UnionMask', 'OneOfMask', 'make_mask', 'mask_spec']
+           'PerChannelMask', 'SpanMask', 'UnionMask', 'OneOfMask', 'make_mask', 'mask_spec', 'AxisRoles', 'axis_roles']
 
 # %% ../nbs/03_masking.ipynb #c0588dc2
 import math
 from dataclasses import MISSING, dataclass, fields, replace
-from difflib import get_close_matches
 from typing import ClassVar
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .checks import ArgumentTypeError, ArgumentValueError, flag, instance, nearest, number, renamed, shown, whole
 from .noise import RowNoise
+from .positions import _each, _float, _numbers
 from .threads import alone
-from .tubelets import Ragged, check_mask
+from .tubelets import Ragged, Tubelets, check_mask
 
 # %% ../nbs/03_masking.ipynb #f40df272
 def hidden_count(
@@ -27,15 +28,19 @@ def hidden_count(
 ) -> int|Tensor:         # tokens to hide, as `n` came
     "min(ceil(ratio * n), n - 1), and 0 for an empty row. Raises ValueError for a ratio outside 0 to 1."
     if isinstance(ratio, Tensor): return _counts_per_row(n, ratio)
-    if not isinstance(ratio, (int, float)) or not 0 <= ratio <= 1: raise ValueError(f'ratio: got {ratio!r}; takes 0 to 1, or a Tensor of one per row')
-    if isinstance(n, int): return max(min(math.ceil(ratio * n), n - 1), 0)
+    try: ratio = number('ratio', ratio, 0, 1)
+    except (ValueError, TypeError): raise ArgumentValueError('ratio', shown(ratio), '0 to 1, or a Tensor of one per row') from None
+    if not isinstance(n, Tensor):
+        n = whole('n', n, 0)
+        return max(min(math.ceil(ratio * n), n - 1), 0)
+    if n.is_floating_point(): raise ArgumentTypeError('n', f'a Tensor of {n.dtype}', 'whole numbers')
     return torch.minimum((n.double() * ratio).ceil().long(), n - 1).clamp(min=0)
 
 def _counts_per_row(n, ratio):
     if not isinstance(n, Tensor) or ratio.shape != n.shape or not ratio.is_floating_point():
         want = tuple(n.shape) if isinstance(n, Tensor) else 'a number'
-        raise ValueError(f'ratio: got {ratio.dtype} of shape {tuple(ratio.shape)}; takes floating point of shape {want}, one per row')
-    if ratio.device.type == 'cpu' and not ((ratio >= 0) & (ratio <= 1)).all(): raise ValueError(f'ratio: got {ratio.tolist()}; takes 0 to 1')
+        raise ArgumentValueError('ratio', f'{ratio.dtype} of shape {tuple(ratio.shape)}', f'floating point of shape {want}, one per row')
+    if ratio.device.type == 'cpu' and not ((ratio >= 0) & (ratio <= 1)).all(): raise ArgumentValueError('ratio', shown(ratio.tolist()), '0 to 1')
     return torch.minimum((n.to(ratio.dtype) * ratio).ceil().long(), n - 1).clamp(min=0)
 
 # %% ../nbs/03_masking.ipynb #184b1bec
@@ -62,7 +67,9 @@ def _rows_of(valid, positions=None):
     if isinstance(valid, Ragged):
         real = torch.ones(valid.shape[0], dtype=torch.bool, device=valid.device)
         return _Rows(valid.row_ids, valid.offsets[:-1], valid.lengths, real, _ragged_positions(valid, positions))
-    if not isinstance(valid, Tensor): raise ValueError(f'valid: got a {type(valid).__name__}; takes a bool Tensor (B, N), or a Ragged')
+    takes = 'a bool Tensor (B, N), or a Ragged'
+    if not isinstance(valid, Tensor): raise ArgumentValueError('valid', f'a {type(valid).__name__}', takes)
+    if not valid.ndim: raise ArgumentValueError('valid', 'a number', takes)
     check_mask('valid', valid, valid.shape[:1] + valid.shape[-1:])
     b, n = valid.shape
     start = torch.arange(b, device=valid.device) * n
@@ -72,22 +79,24 @@ def _rows_of(valid, positions=None):
 # %% ../nbs/03_masking.ipynb #b4590dfb
 def _ragged_positions(valid, positions):
     if positions is None: return None
-    if not isinstance(positions, Ragged): raise ValueError(f'positions: got a {type(positions).__name__} beside a Ragged; takes a Ragged of (total, D)')
+    if not isinstance(positions, Ragged):
+        raise ArgumentValueError('positions', f'a {type(positions).__name__} beside a Ragged', 'a Ragged of (total, D)')
     if positions.data.ndim != 2 or len(positions) != len(valid) or positions.shape[0] != valid.shape[0]:
-        raise ValueError(f'positions: got {positions}; takes {len(valid)} rows, data of shape ({valid.shape[0]}, D)')
+        raise ArgumentValueError('positions', f'{positions}', f'{len(valid)} rows, data of shape ({valid.shape[0]}, D)')
     return positions.data
 
 def _dense_positions(valid, positions):
     if positions is None: return None
-    if not isinstance(positions, Tensor): raise ValueError(f'positions: got a {type(positions).__name__} beside a Tensor; takes a Tensor (B, D, N)')
+    if not isinstance(positions, Tensor):
+        raise ArgumentValueError('positions', f'a {type(positions).__name__} beside a Tensor', 'a Tensor (B, D, N)')
     if positions.ndim != 3 or (positions.shape[0], positions.shape[2]) != tuple(valid.shape):
-        raise ValueError(f'positions: got shape {tuple(positions.shape)}; takes (B, D, N) = ({valid.shape[0]}, D, {valid.shape[1]})')
+        raise ArgumentValueError('positions', f'shape {tuple(positions.shape)}', f'(B, D, N) = ({valid.shape[0]}, D, {valid.shape[1]})')
     return positions.transpose(1, 2).masked_fill(~valid.unsqueeze(2), 0).flatten(0, 1)      # padding may hold NaN
 
 # %% ../nbs/03_masking.ipynb #c4a44d3d
 def _noise_bits(rows):
     "Bits of a number for the slot, and for row and padding."
-    return len(rows.row).bit_length(), (2 * len(rows.n)).bit_length()
+    return len(rows.row).bit_length(), max((2 * len(rows.n)).bit_length(), 1)
 
 def _noise(rows, generator):
     "One random number per slot, (total,), from a generator that moves on as far whatever the slots hold."
@@ -155,11 +164,19 @@ class Mask:
     ) -> Tensor|Ragged:                       # laid out as `valid`, True = hidden
         "Draw a mask. Raises ValueError for a bad ratio, or positions that do not fit or are missing."
         if self.needs_positions and positions is None:
-            raise ValueError(f'positions: got None; {type(self).__name__} takes (B, D, N), or a Ragged of (total, D)')
+            raise ArgumentValueError('positions', 'None', f'(B, D, N), or a Ragged of (total, D), for a {type(self).__name__}')
+        instance('generator', generator, torch.Generator, 'a torch.Generator', none=True)
+        instance('positions', positions, (Tensor, Ragged), 'a Tensor (B, D, N), or a Ragged', none=True)
         with alone():                                            # many short passes, and a sort that knows one thread
             rows = _rows_of(valid, positions if self.needs_positions else None)
             hidden = self._hide(rows, hidden_count(rows.n, ratio), generator)
         return valid.like(hidden) if isinstance(valid, Ragged) else hidden.view(valid.shape)
+
+    def on(self,
+        roles:'AxisRoles',  # which axis numbers the channels, and which is the time
+    ) -> 'Mask':            # the same kind, its axes filled in where they were left open
+        "This mask for data whose axes are known. Axes that were given stay."
+        return self
 
     def _hide(self, rows, count, generator, fit='reach'):
         "Slots to hide, (total,) bool: `count` per row; kinds that hide whole groups heed `fit`."
@@ -193,29 +210,20 @@ def _order(rows, generator, *keys):
 def _axis(name, axis, rows):
     "Coordinates along one axis, (total,)."
     d = rows.positions.shape[1]
-    if not -d <= axis < d: raise ValueError(f'{name}: got {axis} for positions of {d} axes; takes {-d} to {d - 1}')
+    axis = axis or 0                                                 # open, and nobody knew: the first
+    if not -d <= axis < d: raise ArgumentValueError(name, f'{axis} for positions of {d} axes', f'{-d} to {d - 1}')
     return rows.positions[:, axis]
 
 # %% ../nbs/03_masking.ipynb #78902f75
-def _whole_number(name, x, least=None):
-    if not isinstance(x, int) or isinstance(x, bool) or least is not None and x < least:
-        raise ValueError(f'{name}: got {x!r}; takes a whole number' + (f' of at least {least}' if least is not None else ''))
+def _keep(obj, **checked):
+    "Fields of a frozen dataclass, as their checks give them back."
+    for name, value in checked.items(): object.__setattr__(obj, name, value)
 
-def _number(name, x, least):
-    if isinstance(x, bool) or not isinstance(x, (int, float)) or not least <= x < math.inf:
-        raise ValueError(f'{name}: got {x!r}; takes a number of at least {least}')
-
-def _flag(name, x):
-    if not isinstance(x, bool): raise ValueError(f'{name}: got {x!r}; takes True or False')
-
-def _as_tuple(obj, name, check=None, empty=False):
-    "Make a field a tuple (JSON has lists only), each entry checked."
-    x = getattr(obj, name)
-    if not isinstance(x, (list, tuple)) or not x and not empty:
-        raise ValueError(f'{name}: got {x!r}; takes a tuple' + ('' if empty else ' of at least one'))
-    for i in x:
-        if check: check(name, i)
-    object.__setattr__(obj, name, tuple(x))
+def _axes(name, x, empty=False):
+    "Numbers of axes, as a tuple (JSON has lists only)."
+    takes = 'a tuple of axes' + ('' if empty else ', of at least one')
+    if isinstance(x, (list, tuple)) and not x and not empty: raise ArgumentValueError(name, shown(x), takes)
+    return _each(name, x, takes, None, lambda v: whole(name, v))
 
 # %% ../nbs/03_masking.ipynb #bd4bf727
 @dataclass(frozen=True)
@@ -229,9 +237,10 @@ class BlockMask(Mask):
     kind:ClassVar[str] = 'block'
 
     def __post_init__(self):
-        if self.axes is not None: _as_tuple(self, 'axes', _whole_number)
-        if self.units is not None: _as_tuple(self, 'units', lambda name, x: _number(name, x, 1e-12))
-        _whole_number('n_blocks', self.n_blocks, 1); _number('aspect', self.aspect, 1); _flag('round', self.round)
+        if self.axes is not None: _keep(self, axes=_axes('axes', self.axes))
+        if self.units is not None: _keep(self, units=_numbers('units', self.units, 'numbers above 0, one per axis', low=1e-12))
+        if self.units == (): raise ArgumentValueError('units', '()', 'numbers above 0, one per axis')
+        _keep(self, n_blocks=whole('n_blocks', self.n_blocks, 1, 10_000), aspect=_float('aspect', self.aspect, low=1), round=flag('round', self.round))
 
     def _hide(self, rows, count, generator, fit='reach'):
         x, order = self._coordinates(rows), _shuffle(rows, generator, ~rows.real)
@@ -248,7 +257,7 @@ class BlockMask(Mask):
         axes = range(rows.positions.shape[1]) if self.axes is None else self.axes
         x = torch.stack([_axis('axes', a, rows) for a in axes], 1).double()
         if self.units is None: return x
-        if len(self.units) != x.shape[1]: raise ValueError(f'units: got {len(self.units)} for {x.shape[1]} axes; takes one per axis')
+        if len(self.units) != x.shape[1]: raise ArgumentValueError('units', f'{len(self.units)} for {x.shape[1]} axes', 'one per axis')
         return x / torch.tensor(self.units, dtype=x.dtype, device=x.device)
 
     def _stretch(self, rows, x, generator):
@@ -290,38 +299,41 @@ def _random_groups(rows, coordinates, count, generator, fit):
 @dataclass(frozen=True)
 class TubeMask(Mask):
     "Whole tubes: all tokens that share every coordinate but the time."
-    time:int = 0        # axis that does not count
+    time:int|None = None  # axis that does not count; None asks the data, and takes the first where nobody knows
     whole:bool = True   # whole tubes until the count is reached; False cuts the last for an exact count
     kind:ClassVar[str] = 'tube'
 
-    def __post_init__(self): _whole_number('time', self.time); _flag('whole', self.whole)
+    def __post_init__(self): _keep(self, time=whole('time', self.time, none=True), whole=flag('whole', self.whole))
+    def on(self, roles): return self if self.time is not None else replace(self, time=roles.through)
     def _hide(self, rows, count, generator, fit='reach'):
         d = rows.positions.shape[1]
-        if d < 2: raise ValueError(f'positions: got {d} axis; TubeMask takes two or more, the time and a place')
+        if d < 2: raise ArgumentValueError('positions', f'{d} axis', 'two or more, the time and a place, for a TubeMask')
         _axis('time', self.time, rows)
-        coordinates = [rows.positions[:, a] for a in range(d) if a != self.time % d]
+        coordinates = [rows.positions[:, a] for a in range(d) if a != (self.time or 0) % d]
         return _random_groups(rows, coordinates, count, generator, fit if self.whole or fit != 'reach' else 'cut')
 
 # %% ../nbs/03_masking.ipynb #882f6dc5
 @dataclass(frozen=True)
 class ChannelMask(Mask):
     "Whole channels: all tokens that share their coordinate along one axis."
-    axis:int = 0        # axis that numbers the channels
+    axis:int|None = None  # axis that numbers the channels; None asks the data, and takes the first where nobody knows
     whole:bool = True   # whole channels until the count is reached; False cuts the last for an exact count
     kind:ClassVar[str] = 'channel'
 
-    def __post_init__(self): _whole_number('axis', self.axis); _flag('whole', self.whole)
+    def __post_init__(self): _keep(self, axis=whole('axis', self.axis, none=True), whole=flag('whole', self.whole))
+    def on(self, roles): return self if self.axis is not None else replace(self, axis=roles.channel)
     def _hide(self, rows, count, generator, fit='reach'):
         return _random_groups(rows, [_axis('axis', self.axis, rows)], count, generator, fit if self.whole or fit != 'reach' else 'cut')
 
 @dataclass(frozen=True)
 class SuffixMask(Mask):
     "The last tokens along an axis: a forecast."
-    axis:int = 0        # time
+    axis:int|None = None  # time; None asks the data, and takes the first where nobody knows
     whole:bool = False  # the count is exact, ties drawn at random; True hides all tokens of the earliest hidden time
     kind:ClassVar[str] = 'suffix'
 
-    def __post_init__(self): _whole_number('axis', self.axis); _flag('whole', self.whole)
+    def __post_init__(self): _keep(self, axis=whole('axis', self.axis, none=True), whole=flag('whole', self.whole))
+    def on(self, roles): return self if self.axis is not None else replace(self, axis=roles.along)
     def _hide(self, rows, count, generator, fit='reach'):
         x = _axis('axis', self.axis, rows)
         order = _order(rows, generator, -x)
@@ -331,10 +343,11 @@ class SuffixMask(Mask):
 @dataclass(frozen=True)
 class PerChannelMask(Mask):
     "A random mask for each channel: all hide the same share of their tokens, one token more or less where it is no whole number."
-    axis:int = 0        # axis that numbers the channels
+    axis:int|None = None  # axis that numbers the channels; None asks the data, and takes the first where nobody knows
     kind:ClassVar[str] = 'per_channel'
 
-    def __post_init__(self): _whole_number('axis', self.axis)
+    def __post_init__(self): _keep(self, axis=whole('axis', self.axis, none=True))
+    def on(self, roles): return self if self.axis is not None else replace(self, axis=roles.channel)
     def _hide(self, rows, count, generator, fit='reach'):
         order = _order(rows, generator, _axis('axis', self.axis, rows))
         n = rows.n.clamp(min=1)
@@ -348,15 +361,22 @@ class PerChannelMask(Mask):
 class SpanMask(Mask):
     "Runs of geometric length along one axis, in coordinate order, with visible tokens between them."
     mean_length:float = 3.        # tokens per run, on average; the paper's
-    axis:int = 0                  # along which tokens follow each other
-    within:tuple[int, ...] = ()   # axes sorted by first: (channel,) runs along each channel, and on into the next
+    axis:int|None = None          # along which tokens follow each other; None asks the data for its time, and takes the first where nobody knows
+    within:tuple[int, ...]|None = None  # axes sorted by first: (channel,) runs along each channel, and on into the next; None: that, where the data knows its channels
     kind:ClassVar[str] = 'span'
 
     def __post_init__(self):
-        _number('mean_length', self.mean_length, 1); _whole_number('axis', self.axis); _as_tuple(self, 'within', _whole_number, empty=True)
+        _keep(self, mean_length=_float('mean_length', self.mean_length, low=1), axis=whole('axis', self.axis, none=True))
+        if self.within is not None: _keep(self, within=_axes('within', self.within, empty=True))
+
+    def on(self, roles):
+        axis, within = self.axis, self.within
+        if axis is None: axis = roles.along
+        if within is None and roles.channel not in (None, axis): within = (roles.channel,)
+        return replace(self, axis=axis, within=within)
 
     def _hide(self, rows, count, generator, fit='reach'):
-        order = _order(rows, generator, *(_axis('within', a, rows) for a in self.within), _axis('axis', self.axis, rows))
+        order = _order(rows, generator, *(_axis('within', a, rows) for a in self.within or ()), _axis('axis', self.axis, rows))
         if not len(order): return rows.real
         place, begin, gaps = rows.place, rows.start[rows.row], rows.n - count + 1
         starts = self._starts(rows, place, count, gaps, generator)
@@ -380,8 +400,9 @@ def _shares(obj, name):
     "Weights of the parts, one each, as a tuple; None for all alike."
     parts, w = obj.parts, getattr(obj, name)
     if w is None: return
-    _as_tuple(obj, name, lambda n, x: _number(n, x, 0))
-    if len(w) != len(parts) or sum(w) <= 0: raise ValueError(f'{name}: got {w!r}; takes {len(parts)} numbers, not all 0')
+    takes = f'{len(parts)} numbers of 0 or more, not all 0'
+    _keep(obj, **{name: _numbers(name, w, takes, len(parts), low=0)})
+    if sum(w) <= 0: raise ArgumentValueError(name, shown(w), takes)
 
 @dataclass(frozen=True)
 class _Several(Mask):
@@ -389,10 +410,13 @@ class _Several(Mask):
     parts:tuple   # kinds of masks, or what `make_mask` takes
 
     def __post_init__(self):
-        _as_tuple(self, 'parts')
-        object.__setattr__(self, 'parts', tuple(make_mask(p) for p in self.parts))
-        if foreign := [p for p in self.parts if not isinstance(p, Mask)]: raise TypeError(f'parts: got {foreign[0]!r}; takes kinds of masks')
+        if not isinstance(self.parts, (list, tuple)) or not self.parts:
+            raise ArgumentValueError('parts', shown(self.parts), 'kinds of masks, one or more')
+        with renamed({'spec': 'parts', 'mask kind': 'parts'}): _keep(self, parts=tuple(make_mask(p) for p in self.parts))
+        if foreign := [p for p in self.parts if not isinstance(p, Mask)]: raise ArgumentTypeError('parts', shown(foreign[0]), 'kinds of masks')
         _shares(self, fields(self)[1].name)
+
+    def on(self, roles): return replace(self, parts=tuple(p.on(roles) for p in self.parts))
     @property
     def needs_positions(self): return any(p.needs_positions for p in self.parts)
 
@@ -434,18 +458,17 @@ def make_mask(
 ):                       # (valid, ratio, generator, positions) -> mask
     "A mask function from plain data. Raises ValueError for unknown names, telling the nearest, and TypeError for what is none of these."
     if callable(spec): return spec
-    if not isinstance(spec, (str, dict)): raise TypeError(f'mask: got a {type(spec).__name__}; takes a name, a dict or a function')
+    if not isinstance(spec, (str, dict)): raise ArgumentTypeError('spec', f'a {type(spec).__name__}', 'a name, a dict or a function')
     kw = dict(kind=spec) if isinstance(spec, str) else dict(spec)
     cls = _kinds()[_known('mask kind', kw.pop('kind', None), _kinds())]
     for k in kw: _known(f'setting of {cls.kind!r}', k, [f.name for f in fields(cls)])
     if missing := [f.name for f in fields(cls) if f.default is MISSING and f.name not in kw]:
-        raise ValueError(f'{missing[0]}: got none; mask kind {cls.kind!r} takes it')
+        raise ArgumentValueError(missing[0], 'none', f'a value: mask kind {cls.kind!r} needs it')
     return cls(**kw)
 
 def _known(what, name, names):
-    if name in names: return name
-    near = get_close_matches(str(name), names, 1)
-    raise ValueError(f'{what}: got {name!r}; takes {", ".join(names) or "none"}' + (f' (did you mean {near[0]!r}?)' if near else ''))
+    if isinstance(name, str) and name in names: return name
+    raise ArgumentValueError(what, shown(name), (', '.join(names) or 'none') + nearest(name, names))
 
 # %% ../nbs/03_masking.ipynb #999a3168
 def mask_spec(
@@ -453,9 +476,44 @@ def mask_spec(
 ) -> str|dict|None:      # what `make_mask` takes, ready for JSON; None for a function that is no `Mask`
     "Plain data that describes a mask: its short name, or a dict where settings differ from the defaults."
     if fn is random_mask: return RandomMask.kind
-    if not callable(fn): raise TypeError(f'fn: got a {type(fn).__name__}; takes a mask function')
+    if not callable(fn): raise ArgumentTypeError('fn', f'a {type(fn).__name__}', 'a mask function')
     if type(fn) not in _kinds().values(): return None
     kw = {f.name: _plain(getattr(fn, f.name)) for f in fields(fn) if getattr(fn, f.name) != f.default}
     return dict(kind=fn.kind, **kw) if kw else fn.kind
 
 def _plain(x): return [_plain(i) for i in x] if isinstance(x, tuple) else mask_spec(x) if isinstance(x, Mask) else x
+
+# %% ../nbs/03_masking.ipynb #e8c2d1c9
+@dataclass(frozen=True)
+class AxisRoles:
+    "What position axes mean, as far as it is known."
+    channel:int|None = None  # axis that numbers the channels; None: none does
+    time:int|None = None     # axis of time; None: there is none (an image)
+    n_axes:int|None = None   # position axes, D; None: not told
+
+    def __post_init__(self):
+        n_axes = whole('n_axes', self.n_axes, 1, none=True)
+        high = None if n_axes is None else n_axes - 1
+        _keep(self, n_axes=n_axes, channel=whole('channel', self.channel, 0, high, none=True), time=whole('time', self.time, 0, high, none=True))
+        if self.time is not None and self.time == self.channel:
+            raise ArgumentValueError('time', f'{self.time}, the axis of the channels', 'another axis, or None')
+
+    @property
+    def along(self):                                                 # what suffixes and spans follow: time, else the first axis that is no channel's
+        if self.time is not None: return self.time
+        return 1 if self.channel == 0 and self.n_axes != 1 else 0
+
+    @property
+    def through(self):                                               # what tubes run through: time; bands of an image; else the first axis
+        if self.time is not None: return self.time
+        return 0 if self.channel is None else self.channel
+
+def axis_roles(
+    cut:Tubelets,                # how values become tokens
+    channel_axis:int|None=None,  # axis with the channel's number, where data says so; None: the first, of tokens per channel
+) -> AxisRoles:                  # channel and time
+    "What the position axes of a model's tokens mean. Two axes of an image are rows and columns; else the first axis that is no channel's is time."
+    channel = 0 if cut.per_channel and channel_axis is None else channel_axis
+    others = [d for d in range(cut.n_pos_dims) if d != channel]
+    image = cut.size[1:] != (1, 1) and len(others) == 2
+    return AxisRoles(channel, None if image or not others else others[0], cut.n_pos_dims)

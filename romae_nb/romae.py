@@ -19,6 +19,7 @@ from timm.models import (build_model_with_cfg, generate_default_cfgs, named_appl
 from timm.models._features import feature_take_indices
 from timm.models._input import update_model_input_size
 
+from .anchors import AnchorPool, anchor_pool, check_anchors
 from .checks import ArgumentValueError, choice, flag, instance, keywords, rate, shown, whole
 from .encoder import (ENCODER_SIZES, Dense, EncoderConfig, Factorized, Packed, layout_for, make_blocks, renamed, rope_angles_of,
                               run_blocks)
@@ -103,12 +104,12 @@ def attend_pool(
     pool:AttentionPoolLatent, # timm's
     x:Tensor|Ragged,          # features without a token in front, (B, N, d) or Ragged
     pad_mask:Tensor|None,     # (B, N) bool, True = padding
-) -> Tensor:                  # (B, d)
-    "What a learned query finds among the real tokens."
+) -> Tensor:                  # (B, queries * d)
+    "What learned queries find among the real tokens."
     if isinstance(x, Ragged): x, pad_mask = x.to_padded()
-    if pad_mask is None: return pool(x)
+    if pad_mask is None: return pool(x).flatten(1)
     keys = ~pad_mask[:, None, None]
-    return pool(x, attn_mask=keys if pool.fused_attn else torch.zeros_like(keys, dtype=x.dtype).masked_fill(~keys, -torch.inf))
+    return pool(x, attn_mask=keys if pool.fused_attn else torch.zeros_like(keys, dtype=x.dtype).masked_fill(~keys, -torch.inf)).flatten(1)
 
 @register_notrace_function
 def as_given(
@@ -135,7 +136,7 @@ class RoMAE(nn.Module):
         img_size:int|tuple[int, int]=224,   # nominal size for timm; any size that tubelets divide can be fed
         in_chans:int=3,                     # channels, C
         num_classes:int=1000,               # 0 for no head
-        global_pool:str|None=None,          # 'token', 'avg', 'map', 'dense' or ''; None takes 'token' with a CLS token and 'avg' without, as the reference
+        global_pool:str|None=None,          # 'token', 'avg', 'map', 'anchors', 'dense' or ''; None takes 'token' with a CLS token and 'avg' without, as the reference
         tubelet_size:tuple[int, int, int]=(1, 16, 16),  # steps, rows and columns per token
         n_pos_dims:int=2,                   # position axes, D
         class_token:bool=True,              # whether a CLS token stands in front, at the origin
@@ -146,7 +147,7 @@ class RoMAE(nn.Module):
         mlp_dim:int|None=None,              # MLP width itself, instead of the ratio
         p:float|tuple[float, ...]=.75,      # fraction of the frequencies that turn
         base:float|tuple[float, ...]=10000.,# slowest over fastest frequency
-        pos_encoding:str='rope',            # or added to the tokens: 'absolute' and 'learned' by index, 'sincos' by coordinate
+        pos_encoding:str='rope',            # or added to the tokens: 'absolute' and 'learned' by index, 'sincos' and 'fourier' by coordinate; both: 'rope+sincos', 'rope+fourier'
         norm_eps:float=1e-12,               # of RMSNorm; the reference's
         drop_rate:float=0.,                 # dropout in the head
         pos_drop_rate:float=0.,             # dropout on rotated queries and keys
@@ -160,6 +161,9 @@ class RoMAE(nn.Module):
         max_tokens:int|None=None,           # rows of 'learned' positions; None takes those of an image of img_size
         dynamic_img_pad:bool=False,         # pad images that tubelets do not divide, instead of refusing them; timm's name
         weight_init:str='trunc_normal',     # linear layers: 'trunc_normal' (0.02, classifiers), or 'torch' (torch's own, pre-training)
+        unit:float|tuple[float, ...]=1.,    # coordinates over which the fastest pair turns by one radian
+        anchors=None,                       # places that a head with global_pool='anchors' asks at, (M, D): see `AnchorPool`
+        pool_kw:dict|None=None,             # settings of the pooling: of 'anchors' those of `anchor_pool`, of 'map' queries=1, how many ask
         device=None,                        # where the parameters live
         dtype=None,                         # their type
     ):
@@ -175,7 +179,7 @@ class RoMAE(nn.Module):
         drop_rate = rate('drop_rate', drop_rate)
         with renamed(_OWN_NAMES): self.cfg = cfg = EncoderConfig(
             embed_dim, num_heads, depth, mlp_dim, mlp_ratio, norm_eps, drop_path_rate, proj_drop_rate, attn_drop_rate, attn_proj_drop_rate,
-            pos_drop_rate, n_pos_dims, p, base, pos_encoding, max_tokens, init_values, factor_axis=factor_axis)
+            pos_drop_rate, n_pos_dims, p, base, pos_encoding, max_tokens, init_values, factor_axis=factor_axis, unit=unit)
         self.in_chans, self.img_size = cut.channels, img_size
         self.num_features = self.head_hidden_size = self.embed_dim = cfg.d_model
         self.num_prefix_tokens, self.n_pos_dims, self.grad_checkpointing = int(class_token), cfg.n_pos_dims, False
@@ -184,6 +188,8 @@ class RoMAE(nn.Module):
         self.blocks = make_blocks(self.cfg, **dd)
         self.feature_info = [dict(module=f'blocks.{i}', num_chs=cfg.d_model, reduction=self.tubelet_size[1]) for i in range(cfg.depth)]
         self.head_drop = nn.Dropout(drop_rate)
+        self.anchors = None if anchors is None else check_anchors(anchors, cfg.n_pos_dims)
+        self.pool_kw = dict(instance('pool_kw', pool_kw, dict, 'a dict of settings', none=True) or {})
         self._make_head(num_classes, ('token' if class_token else 'avg') if global_pool is None else global_pool, **dd)
         self.init_weights(needs_reset=False)
 
@@ -230,7 +236,7 @@ def check_tubelet_size(
     return _wholes('tubelet_size', tubelet_size, 'three positive integers, (steps, rows, columns)', 3, high=2**16)
 
 # %% ../nbs/05_romae.ipynb #139bafc0
-POOLS = ('token', 'avg', 'map', 'dense', '')   # what a head may read, see `pool_tokens`
+POOLS = ('token', 'avg', 'map', 'anchors', 'dense', '')   # what a head may read, see `pool_tokens`
 
 @patch
 def _make_head(self:RoMAE, num_classes, global_pool, device=None, dtype=None):
@@ -243,11 +249,24 @@ def _make_head(self:RoMAE, num_classes, global_pool, device=None, dtype=None):
         raise ArgumentValueError('global_pool', got, 'a width that the heads divide')
     dd = dict(device=device, dtype=dtype)
     self.num_classes, self.global_pool = num_classes, global_pool
-    self.fc_norm = RmsNorm(self.embed_dim, self.cfg.layer_norm_eps, **dd) if num_classes else nn.Identity()
-    self.head = nn.Linear(self.embed_dim, num_classes, **dd) if num_classes else nn.Identity()
-    self.attn_pool = AttentionPoolLatent(self.embed_dim, num_heads=self.cfg.nhead, norm_layer=RmsNorm, **dd) if global_pool == 'map' else None
+    self.attn_pool, self.head_hidden_size = self._make_pool(global_pool, dd)
+    self.fc_norm = RmsNorm(self.head_hidden_size, self.cfg.layer_norm_eps, **dd) if num_classes else nn.Identity()
+    self.head = nn.Linear(self.head_hidden_size, num_classes, **dd) if num_classes else nn.Identity()
     for m in (self.fc_norm, self.head, self.attn_pool):
         if m is not None: m.train(self.training)
+
+@patch
+def _make_pool(self:RoMAE, global_pool, dd):
+    "What pools with parameters, and the width of what comes out."
+    if global_pool == 'anchors':
+        pool = anchor_pool(self.cfg, self.anchors, self.pool_kw, self.patch_dim, prefix=self.num_prefix_tokens,
+                           channels=self.cut.channels if self.cut.per_channel else None, **dd)
+        return pool, pool.out_features
+    if global_pool != 'map': return None, self.embed_dim
+    keywords(self.pool_kw, {'queries'}, "global_pool='map'")
+    queries = whole('pool_kw: queries', self.pool_kw.get('queries', 1), low=1)
+    pool = AttentionPoolLatent(self.embed_dim, num_heads=self.cfg.nhead, norm_layer=RmsNorm, latent_len=queries, pool_type='token' if queries == 1 else '', **dd)
+    return pool, queries * self.embed_dim
 
 @patch
 def reset_classifier(self:RoMAE,
@@ -302,14 +321,24 @@ def forward_head(self:RoMAE,
     x:Tensor|Ragged,            # from `forward_features`
     pre_logits:bool=False,      # stop behind pooling
     pad_mask:Tensor|None=None,  # (B, N) bool, needed for the mean over real tokens
+    positions:Tensor|Ragged|None=None,  # as for `forward_features`; read by 'anchors' alone, None takes those of images of the nominal size
 ) -> Tensor|Ragged:             # (B, num_classes), or one per token with 'dense'; (..., d) with pre_logits or without classes
     "Pool, then classify."
     pre_logits = flag('pre_logits', pre_logits)
-    x = pool_tokens(x, pad_mask, 'dense' if self.global_pool == 'map' else self.global_pool, self.num_prefix_tokens)
+    if self.global_pool == 'anchors': x = self.attn_pool(x, self._places(x, positions), pad_mask)
+    else: x = pool_tokens(x, pad_mask, 'dense' if self.global_pool == 'map' else self.global_pool, self.num_prefix_tokens)
     if self.global_pool == 'map': x = attend_pool(self.attn_pool, x, pad_mask)
     if isinstance(x, Ragged): return on_tokens(lambda t: self._classify(t, pre_logits), x)
     x = self._classify(x, pre_logits)
     return x if pad_mask is None or self.global_pool != 'dense' else x.masked_fill(pad_mask.unsqueeze(-1), 0)
+
+@patch
+def _places(self:RoMAE, x, positions):
+    "Where the tokens of these features sit."
+    if positions is not None: return positions
+    if isinstance(x, Ragged) or x.shape[1] - self.num_prefix_tokens != (n := image_tokens(self.img_size, self.cut)):
+        raise ArgumentValueError('positions', "None with global_pool='anchors'", f'the positions of the tokens; None for images of {self.img_size} pixels alone')
+    return self.cut.places(x.new_empty(1, self.in_chans, *self.img_size)).expand(x.shape[0], -1, -1)
 
 @patch
 def _classify(self:RoMAE, x, pre_logits):
@@ -323,7 +352,9 @@ def forward(self:RoMAE,
     pad_mask:Tensor|None=None,          # (B, N) bool, True = padding
 ) -> Tensor:                            # logits, (B, num_classes)
     "Logits of a batch."
-    return self.forward_head(self.forward_features(values, positions, pad_mask), pad_mask=pad_mask)
+    features = self.forward_features(values, positions, pad_mask)
+    if self.global_pool != 'anchors': return self.forward_head(features, pad_mask=pad_mask)
+    return self.forward_head(features, pad_mask=pad_mask, positions=self.cut.places(values) if positions is None else positions)
 
 # %% ../nbs/05_romae.ipynb #49a9607a
 @patch
@@ -395,10 +426,12 @@ def group_matcher(self:RoMAE,
     "Layer groups for layer-wise rates: embedding, each block, head."
     return dict(stem=r'^embed', blocks=r'^blocks\.(\d+)', head=r'^fc_norm|^head|^attn_pool')
 
+_POOL_TOKENS = tuple(f'attn_pool.{n}' for n in ('moved', 'decoder.mask_token', 'decoder.added.frequencies', 'decoder.channel.weight'))
+
 @patch
 def no_weight_decay(self:RoMAE) -> set[str]:  # parameter names
     "Parameters that weight decay should spare, beside norms and biases."
-    return {'embed.cls_token', 'embed.added.table', 'embed.channel.weight', 'attn_pool.latent'} & {n for n, _ in self.named_parameters()}
+    return {'embed.cls_token', 'embed.added.table', 'embed.added.frequencies', 'embed.channel.weight', 'attn_pool.latent', *_POOL_TOKENS} & {n for n, _ in self.named_parameters()}
 
 @patch
 def set_grad_checkpointing(self:RoMAE,
@@ -474,7 +507,7 @@ def as_saved(
     kw:dict,  # keywords of a `RoMAE`, as a file has them: embed_dim, num_heads, n_pos_dims, p
 ) -> dict:    # keywords that build it
     "Keywords of a model that was saved before `NDPRope` refused a `p` that turns nothing (see `saved_p`)."
-    if kw.get('pos_encoding', 'rope') != 'rope' or not {'embed_dim', 'num_heads'} <= set(kw): return kw
+    if not str(kw.get('pos_encoding', 'rope')).startswith('rope') or not {'embed_dim', 'num_heads'} <= set(kw): return kw
     head_dim, axes = kw['embed_dim'] // max(kw['num_heads'], 1), kw.get('n_pos_dims', 2)
     if head_dim // axes < 2: return kw                               # refused by whoever builds it
     return kw | dict(p=saved_p(kw.get('p', .75), head_dim, axes))

@@ -5,11 +5,14 @@ from romae_nb.hub import *
 
 # %% f9d48b82
 import json, os, pytest, shutil, timm, torch
+import numpy as np
 from argparse import Namespace
 from pathlib import Path, PosixPath
 from safetensors.torch import load_file
 import torch.nn.functional as F
+from timm.layers import DropPath
 from romae_nb.mae import MaskedAutoencoder
+from romae_nb.masking import mask_spec
 from romae_nb.romae import RoMAE
 from romae_nb.tubelets import Ragged
 
@@ -25,6 +28,17 @@ def test_mae_round_trip(tmp_path):
     back = load(save(mae, tmp_path))
     assert not back.training and back.mask_ratio == .6 and back.scoring == mae.scoring and back.mask_fn == mae.mask_fn and back.scoring.reference_mean and back.decoder.cfg == mae.decoder.cfg
     assert back.encoder.cfg == mae.encoder.cfg and all(a.equal(b) for a, b in zip(mae.state_dict().values(), back.state_dict().values()))
+
+
+# %% b6a61388
+@pytest.mark.parametrize('attention', ['all', 'visible'])
+def test_decoder_attention_is_kept_and_older_folders_are_all(attention, tmp_path):
+    mae = MaskedAutoencoder('romae_tiny_shallow', SERIES, decoder_dim=24, decoder_heads=1, decoder_attention=attention)
+    assert load(save(mae, tmp_path)).decoder.attention == attention
+    config = json.loads((tmp_path/'config.json').read_text())
+    assert config.pop('decoder_attention') == attention
+    (tmp_path/'config.json').write_text(json.dumps(config))
+    assert load(tmp_path).decoder.attention == 'all'
 
 
 # %% 872b0486
@@ -58,13 +72,58 @@ def test_broken_folders_are_named(tmp_path):
     cut = lambda f, n: f.write_bytes(f.read_bytes()[:n])
     with pytest.raises(ValueError, match='model.safetensors is truncated'): load(broken('c', lambda f: cut(f/'model.safetensors', 5000)))
     with pytest.raises(ValueError, match='config.json is truncated'): load(broken('d', lambda f: cut(f/'config.json', 50)))
-    wider = lambda f: (f/'config.json').write_text((f/'config.json').read_text().replace('"decoder_dim": 24', '"decoder_dim": 26'))
+    def config(f, change, sealed=False):
+        "Edit a configuration by hand; without its seal it is read as older ones are."
+        c = json.loads((f/'config.json').read_text())
+        change(c)
+        if not sealed: c.pop('written')
+        (f/'config.json').write_text(json.dumps(c))
+    wider = lambda f: config(f, lambda c: c.update(decoder_dim=26))
     with pytest.raises(ValueError, match=r'decoder.mask_token \(24,\) instead of \(26,\)'): load(broken('e', wider))
-    with pytest.raises(ValueError, match='names no architecture'): load(broken('f', lambda f: (f/'config.json').write_text('{}')))
+    with pytest.raises(ValueError, match='it names no architecture'): load(broken('f', lambda f: (f/'config.json').write_text('{}')))
     with pytest.raises(ValueError, match='holds a list'): load(broken('h', lambda f: (f/'config.json').write_text('[1]')))
     with pytest.raises(ValueError, match="says romae_nb='Other'"): load(broken('i', lambda f: (f/'config.json').write_text('{"romae_nb": "Other"}')))
-    with pytest.raises(ValueError, match="does not describe a model.*'encoder'"): load(broken('j', lambda f: (f/'config.json').write_text('{"romae_nb": "MaskedAutoencoder"}')))
+    with pytest.raises(ValueError, match="does not describe a model.*'decoder_block' is not there"): load(broken('j', lambda f: (f/'config.json').write_text('{"romae_nb": "MaskedAutoencoder"}')))
+    with pytest.raises(ValueError, match='config.json is not as it was written'): load(broken('k', lambda f: config(f, lambda c: c.pop('loss'), sealed=True)))
+    with pytest.raises(ValueError, match="config.json does not describe.*'loss' is not there"): load(broken('l', lambda f: config(f, lambda c: c.pop('loss'))))
+    for key, value in [('mask_ratio', 'x'), ('encoder_kw', 3), ('loss_kw', [1]), ('decoder_kw', dict(depth=1)), ('encoder', 'hf-hub:a/b'), ('encoder', 7), ('mask_fn', 'nix')]:
+        with pytest.raises(ValueError, match='folder: .*config.json does not describe a model of romae_nb'): load(broken(f'm-{key}-{value}', lambda f: config(f, lambda c: c.update({key: value}))))
     with pytest.raises(TypeError, match='model: got a Linear'): save(torch.nn.Linear(1, 1), tmp_path/'g')
+
+
+# %% 1face6d4
+@pytest.mark.parametrize('key', ['pretrained', 'checkpoint_path', 'pretrained_cfg'])
+def test_a_file_fetches_nothing(tmp_path, key):
+    save(a_mae(), tmp_path/'mae')
+    save(timm.create_model('vit_tiny_patch16_224', img_size=32, depth=1, num_classes=2), tmp_path/'vit')
+    for name, within in (('mae', 'encoder_kw'), ('vit', 'model_args')):
+        c = json.loads((tmp_path/name/'config.json').read_text())
+        c[within][key] = True
+        del c['written']
+        (tmp_path/name/'config.json').write_text(json.dumps(c))
+        with pytest.raises(ValueError, match=f'config.json does not describe .*{key}: got True; takes settings of the architecture'): load(tmp_path/name)
+
+@pytest.mark.parametrize('value', [float('nan'), float('inf')])
+def test_numbers_that_are_not_finite_are_refused(tmp_path, value):
+    mae = a_mae()
+    with torch.no_grad(): mae.decoder.mask_token[3] = value
+    with pytest.raises(ValueError, match='model.safetensors holds numbers that are not finite in decoder.mask_token'): load(save(mae, tmp_path))
+
+def test_weights_of_another_model_beside_a_configuration(tmp_path):
+    "Heads, base and the masking of tokens leave no trace in shapes."
+    save(a_mae(), tmp_path/'a')
+    save(a_mae(num_heads=4), tmp_path/'b')
+    shutil.copy(tmp_path/'b'/'model.safetensors', tmp_path/'a'/'model.safetensors')
+    with pytest.raises(ValueError, match='model.safetensors is not the file that config.json was written with'): load(tmp_path/'a')
+
+def test_numbers_of_numpy_are_written(tmp_path):
+    mae = MaskedAutoencoder('romae_tiny', SERIES, np.float64(.5), 24, 1, mask_fn=mask_spec(a_mae().mask_fn), loss='huber', loss_kw=dict(huber_delta=np.float32(2)))
+    mae.mask_ratio = np.float32(.5)
+    assert load(save(mae, tmp_path/'a')).mask_ratio == .5
+    clf = timm.create_model('romae_tiny', **SERIES, num_classes=3, drop_rate=.25)
+    clf.cfg.drop_path_rate, clf.head_drop.p, clf._model_args['p'] = np.float64(.125), np.float32(.25), np.float64(.75)
+    back = load(save(clf, tmp_path/'b', label_names=np.array(['a', 'b', 'c'])))
+    assert back.cfg.drop_path_rate == .125 and back.head_drop.p == .25 and back.pretrained_cfg['label_names'] == ['a', 'b', 'c']
 
 
 # %% 074a0103
@@ -174,6 +233,37 @@ def test_what_it_does_not_is_refused(tmp_path):
     mae = MaskedAutoencoder(timm.create_model('vit_tiny_patch16_224', img_size=32, depth=1, num_classes=0, norm_layer=torch.nn.LayerNorm), decoder_depth=1)
     with pytest.raises(ValueError, match='that its keywords do not describe.*eps=1e-05'): save(mae, tmp_path)
     with pytest.raises(ValueError, match='model: got a probe'): save(to_timm(a_mae(), 3, probe=True), tmp_path)
+
+
+# %% c6170332
+def rates(model):
+    "All dropout rates of a model, as its settings and its layers have them."
+    layers = {n: round(getattr(m, 'drop_prob', getattr(m, 'p', 0)), 6) for n, m in model.named_modules() if isinstance(m, (torch.nn.Dropout, DropPath))}
+    return {k: v for k, v in model_args(model).items() if 'drop' in k}, layers
+
+@pytest.mark.parametrize('name', ['romae_tiny', 'vit_tiny_patch16_224'])
+def test_dropouts_after_pretraining(tmp_path, name):
+    kw = dict(img_size=32, depth=2, embed_dim=24, num_heads=2, proj_drop_rate=.1, attn_drop_rate=.2, drop_path_rate=.3, pos_drop_rate=.05)
+    mae = MaskedAutoencoder(name, kw, decoder_dim=24, decoder_heads=2, decoder_depth=1)
+    clf = to_timm(mae, 3, drop_rate=.4)
+    want = rates(clf)
+    for k, v in (kw | dict(drop_rate=.4)).items(): assert 'drop' not in k or want[0][k] == pytest.approx(v)
+    encoder, file = save_encoder(mae, tmp_path/'encoder'), save(mae, tmp_path/'mae')
+    assert rates(to_timm(load(file), 3, drop_rate=.4)) == rates(to_timm(load(encoder), 3, drop_rate=.4)) == want
+    for pretrained in (True, False): assert rates(timm.create_model(f'local-dir:{encoder}', num_classes=3, drop_rate=.4, pretrained=pretrained)) == want
+    save(clf, tmp_path/'clf')
+    assert rates(load(tmp_path/'clf')) == rates(timm.create_model(f'local-dir:{tmp_path}/clf')) == want
+
+def test_a_named_folder_gives_its_weights(tmp_path):
+    "With or without `pretrained=True`, for a ViT as for a RoMAE."
+    for name in ('vit_tiny_patch16_224', 'romae_tiny'):
+        mae = MaskedAutoencoder(name, dict(img_size=32, depth=1), decoder_depth=1)
+        folder = save_encoder(mae, tmp_path/name)
+        for kw in ({}, dict(pretrained=True)):
+            clf, own = timm.create_model(f'local-dir:{folder}', num_classes=3, **kw).state_dict(), mae.encoder.state_dict()
+            assert all(clf[k].equal(v) for k, v in own.items() if k in clf) and set(own) <= {*clf, 'norm.weight', 'norm.bias'}
+        shutil.copy(save(a_mae(), tmp_path/'other')/'model.safetensors', folder)
+        with pytest.raises(ValueError, match='model.safetensors is not the file'): timm.create_model(f'local-dir:{folder}', num_classes=3)
 
 
 # %% 9865bee4
