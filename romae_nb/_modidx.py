@@ -1285,6 +1285,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                    'romae_nb.stepping.Restoring.learn': ('stepping.html#restoring.learn', 'romae_nb/stepping.py'),
                                    'romae_nb.stepping.Restoring.restore': ('stepping.html#restoring.restore', 'romae_nb/stepping.py'),
                                    'romae_nb.stepping._above_0': ('stepping.html#_above_0', 'romae_nb/stepping.py'),
+                                   'romae_nb.stepping._settings_of': ('stepping.html#_settings_of', 'romae_nb/stepping.py'),
                                    'romae_nb.stepping._tensors': ('stepping.html#_tensors', 'romae_nb/stepping.py'),
                                    'romae_nb.stepping.autocast_depth': ('stepping.html#autocast_depth', 'romae_nb/stepping.py'),
                                    'romae_nb.stepping.leave_autocast': ('stepping.html#leave_autocast', 'romae_nb/stepping.py'),

@@ -7,6 +7,7 @@ __all__ = ['CONFLICTS', 'DTYPES', 'Restoring', 'refuse_conflicts', 'loss_count',
            'HalfPrecision', 'ActivationCheckpointing', 'EMA']
 
 # %% ../nbs/20_stepping.ipynb #c9a62378
+import inspect
 from contextlib import contextmanager
 from itertools import chain, combinations
 import torch
@@ -21,6 +22,8 @@ from timm.utils import ModelEmaV3
 from torch import Tensor
 from torch.amp import GradScaler
 from torch.nn.parallel import DistributedDataParallel
+
+from .checks import choice, flag, instance, keywords, rate, whole
 
 # %% ../nbs/20_stepping.ipynb #b3c39171
 class Restoring(Callback):
@@ -59,6 +62,7 @@ def refuse_conflicts(
 ):
     "Raise ValueError for the first pair in `CONFLICTS`, or for two of one kind that would undo each other's work."
     names = lambda cb: {c.__name__ for c in type(cb).__mro__}
+    for cb in instance('cbs', cbs, (L, list, tuple), 'a list of callbacks'): instance('cbs', cb, Callback, 'a list of callbacks')
     for a, b in combinations(cbs, 2):
         if type(a) is type(b) and isinstance(a, Restoring) and not a.several:
             raise ValueError(f'cbs: got {type(a).__name__} twice; takes one of a kind')
@@ -82,8 +86,7 @@ class Accumulate(Restoring):
     def __init__(self,
         steps:int=1,  # batches per step of the optimizer; 1 is of use with several processes
     ):
-        if not (isinstance(steps, int) and steps > 0): raise ValueError(f'steps: got {steps!r}; takes 1 or more')
-        self.steps, self._first, self._sum = steps, None, 0.
+        self.steps, self._first, self._sum = whole('steps', steps, 1), None, 0.
 
     def before_train(self):                           # an epoch that was cut short may have left gradients
         self._first, self._sum = None, 0.
@@ -130,6 +133,10 @@ def _above_0(count): return torch.where(count > 0, count, 1)         # counts ma
 # %% ../nbs/20_stepping.ipynb #3f43ceb0
 DTYPES = dict(bf16=torch.bfloat16, fp16=torch.float16)
 
+def _settings_of(cls, *ours):
+    "Names of what a class takes, without those that a callback fills in."
+    return set(inspect.signature(cls.__init__).parameters) - {'self', *ours}
+
 def autocast_depth() -> int:  # contexts of autocast around this line, enabled or not
     "How deep we are in autocast. Until it is 0 torch keeps weights that it has cast, however they change."
     torch.autocast_increment_nesting()
@@ -140,6 +147,7 @@ def leave_autocast(
     depth:int,  # when it began
 ):
     "Close what fastai's `MixedPrecision` opened before a batch and closes behind its loss."
+    depth = whole('depth', depth, 0)
     for cb in cbs:
         while hasattr(cb, 'autocast') and autocast_depth() > depth: cb.autocast.__exit__(None, None, None)
 
@@ -149,8 +157,8 @@ class HalfPrecision(Restoring, MixedPrecision):
         dtype:str='bf16',  # 'bf16', or 'fp16' on a GPU
         **kwargs           # for torch's `GradScaler`: init_scale, growth_interval, ...
     ):
-        if dtype not in DTYPES: raise ValueError(f'dtype: got {dtype!r}; takes {" or ".join(map(repr, DTYPES))}')
-        super().__init__(dtype)
+        keywords(kwargs, _settings_of(GradScaler, 'device', 'enabled'), "torch's GradScaler")
+        super().__init__(choice('dtype', dtype, DTYPES))
         self.scaler_kw, self._hooks, self._open, self._compiled = kwargs, [], [], None
 
     def before_fit(self):
@@ -212,8 +220,8 @@ class EMA(Restoring):
         warmup:bool=True,    # smaller at first: short runs would hardly leave their start
         **kwargs             # for timm's `ModelEmaV3`: warmup_power, update_after_step, ...
     ):
-        if not 0 <= decay < 1: raise ValueError(f'decay: got {decay}; takes 0 up to, not including, 1')
-        self.kw = dict(decay=decay, use_warmup=warmup) | kwargs
+        keywords(kwargs, _settings_of(ModelEmaV3, 'model', 'decay', 'use_warmup'), "timm's ModelEmaV3")
+        self.kw = dict(decay=rate('decay', decay), use_warmup=flag('warmup', warmup)) | kwargs
         self._ema, self.step, self._loaded, self._swapped, self._missed = None, 0, None, False, False
 
     @property
