@@ -29,12 +29,13 @@ from timm.models import is_model_in_modules
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from .callbacks import CheckFirstBatch, MaskedLoss, MaskedPretraining
+from .callbacks import CheckFirstBatch, FiniteLoss, MaskedLoss, MaskedPretraining
 from .checkpoint import Seeds
+from .checks import ArgumentTypeError, ArgumentValueError, choice, flag, function, instance, number, shown, whole
 from .data import ModelInputs, Parts, TokenDL, class_names, peek, seed_of
 from .hub import load, save, to_timm
 from .mae import MaskedAutoencoder
-from .optim import SPLITTERS, cosine_schedule, layer_rates, scaled_lr, sparing
+from .optim import LR_RULES, SPLITTERS, cosine_schedule, layer_rates, moments, samples_per_batch, scaled_lr, sparing
 from .probes import ProbeLearner, probe_learner as _probe_learner
 from .romae import RoMAE
 from .scaling import FILE, Scaling
@@ -181,14 +182,28 @@ def fit_cosine(self:TokenLearner,
     reset_opt:bool=False,        # start with a fresh optimizer
 ):
     "Fit with a linear warm-up and half a cosine."
+    n_epoch, min_lr, wd = whole('n_epoch', n_epoch, 1), number('min_lr', min_lr, low=0), number('wd', wd, low=0, none=True)
+    layer_decay, lr_rule = number('layer_decay', layer_decay, above=0, high=1, none=True), choice('lr_rule', lr_rule, LR_RULES)
+    warmup_epochs, warmup_steps = number('warmup_epochs', warmup_epochs), whole('warmup_steps', warmup_steps, none=True)
+    lr, reset_opt = _checked_rate(lr), flag('reset_opt', reset_opt)
     if self.opt is None or reset_opt: self.create_opt()
     steps = max([1, *(cb.steps for cb in self.cbs + L(cbs) if isinstance(cb, Accumulate))])
     warmup = _warmup(warmup_epochs, warmup_steps, n_epoch, self._n_batches() / steps)
     lr = self.lr if lr is None else lr
     if layer_decay is not None: lr = self.layer_rates(lr, layer_decay)
     self.opt.set_hyper('lr', lr)
-    rates = scaled_lr([h['lr'] for h in self.opt.hypers], lr_rule, getattr(self.dls.train, 'bs', None), steps=steps)
+    rates = scaled_lr([h['lr'] for h in self.opt.hypers], lr_rule, samples_per_batch(self.dls.train), steps=steps)
     self.fit(n_epoch, cbs=cosine_schedule(rates, warmup, min_lr) + L(cbs), wd=wd)
+
+def _checked_rate(lr):
+    "A rate, one per group, a slice with an end, or None."
+    takes = 'a number above 0, one per group, a slice with an end, or None'
+    if isinstance(lr, slice):
+        if lr.stop is None or lr.step is not None: raise ArgumentTypeError('lr', shown(lr), takes)
+        return slice(number('lr', lr.start, above=0, none=True), number('lr', lr.stop, above=0))
+    if not isinstance(lr, (list, tuple, L)): return number('lr', lr, above=0, none=True)
+    if not len(lr): raise ArgumentTypeError('lr', shown(lr), takes)
+    return [number('lr', x, low=0) for x in lr]
 
 def _warmup(epochs, steps, n_epoch, per_epoch):
     "Share of the training that warms up."
@@ -204,7 +219,8 @@ def layer_rates(self:TokenLearner,
 ) -> list[float]:     # one per group, for any fit: learn.fit_one_cycle(5, learn.layer_rates(1e-3))
     "Rates that fall off towards the input. Raises ValueError where a group spans layers."
     if self.opt is None: self.create_opt()
-    if not isinstance(lr, (int, float)): raise TypeError(f'lr: got a {type(lr).__name__} beside layer_decay; takes a number, the rate of the head')
+    if isinstance(lr, (slice, list, tuple, L)):
+        raise ArgumentTypeError('lr', f'a {type(lr).__name__} beside layer_decay', 'a number, the rate of the head')
     return layer_rates(self.opt.param_lists, get_model(self.model), lr, decay)
 
 @patch
@@ -272,9 +288,9 @@ def pretrain_learner(
     seed:int=0,              # of the masks
     seeds:Seeds|None=None,   # of weights, masks, dropout and order, each for itself; `seed` then counts no more
     baseline:bool=True,      # record the loss of predicting the mean beside the model's
-    opt_func=partial(Adam, sqr_mom=.95),  # AdamW with MAE's second moment; or any of timm's by name: 'adamw', 'lamb', 'lars', ...
+    opt_func=partial(Adam, sqr_mom=.95),  # AdamW with MAE's second moment; or any of timm's by name: 'adamw', 'lamb', 'lars', ...; those of Adam's kind with that moment, too
     opt_kw:dict|None=None,   # for timm's: betas, momentum, eps, ...
-    wd:float=.05,            # MAE's; norms, biases and tokens are spared
+    wd:float|None=.05,       # MAE's; norms, biases and tokens are spared; None leaves it to the optimizer
     cbs=None,                # further callbacks
     verbose:bool=True,       # print what was read off the data
     **kwargs                 # for `MaskedAutoencoder` (decoder_depth, mask_fn, loss, loss_kw, norm_targets, ...) and `Learner` (lr, path, moms, ...)
@@ -284,12 +300,22 @@ def pretrain_learner(
     inputs, _ = _first_batch(dls)
     geometry = batch_geometry(*inputs)
     _check_scaling(model, dls)
+    opt_kw, wd = moments(opt_func, opt_kw), number('wd', wd, low=0, none=True)
+    own_loss = learner_kw.pop('loss_func', None)
     with _seeded(seeds, dls) as more: name, mae = _pretrain_model(model, geometry, mask_ratio, encoder_kw, model_kw)
     learner_kw = dict(loss_func=MaskedLoss(mae), opt_func=sparing(opt_func, mae, **opt_kw or {}), wd=wd) | learner_kw
     learn = PretrainLearner(dls, mae, cbs=L(MaskedPretraining(seeds.masks if seeds else seed, baseline)) + L(more) + L(cbs), **learner_kw)
     learn.geometry = _geometry_of(mae.cut, geometry)
+    if own_loss is not None: _set_loss(learn, own_loss)
+    learn.add_cb(FiniteLoss())
     if verbose: print(_summary(name, learn.geometry, mae))
     return learn
+
+# %% ../nbs/23_learner.ipynb #5aaa93f2
+def _set_loss(learn, loss_func):
+    "A loss of the user's in place of the model's, see `MaskedPretraining`."
+    function('loss_func', loss_func, "a function (pred, values, mask[, pad_mask[, value_mask]]) -> number; None takes the model's, whose kind `loss` says")
+    learn.loss_func = learn.masked_pretraining.own_loss = loss_func
 
 # %% ../nbs/23_learner.ipynb #49cc9cc6
 def _pretrain_model(model, geometry, mask_ratio, encoder_kw, model_kw):
@@ -381,7 +407,7 @@ def finetune_learner(
     groups:str='layers',       # parameter groups: 'layers' or 'head'
     opt_func=Adam,             # fastai's AdamW; or any of timm's by name: 'adamw', 'lamb', 'lars', ...
     opt_kw:dict|None=None,     # for timm's: betas, momentum, eps, ...
-    wd:float=.05,              # as in pre-training; norms, biases and tokens are spared
+    wd:float|None=.05,         # as in pre-training; norms, biases and tokens are spared; None leaves it to the optimizer
     seeds:Seeds|None=None,     # of the head's weights, dropout, order and mixing, each for itself
     metrics=None,              # on the validation part; None takes the task's
     cbs=None,                  # further callbacks
@@ -389,15 +415,18 @@ def finetune_learner(
     **kwargs                   # for `RoMAE` (drop_path_rate, depth, ...; pretrained for a timm name) and `Learner` (lr, path, splitter, loss_func, ...)
 ) -> TokenLearner:             # ready for lr_find, fit_one_cycle, fit_cosine, fine_tune, freeze, rates by slice or layer
     "A Learner for classification or regression."
-    model_kw, learner_kw = _sort_kw(kwargs, RoMAE, 'pretrained', 'patch_size')
+    model_kw, learner_kw = _sort_kw(kwargs, RoMAE, 'pretrained', 'patch_size', 'label_map')
     loss_func, (inputs, targets) = task_loss(task, loss, label_smoothing), _first_batch(dls)
     n, geometry = _outputs(task, dls, targets, num_classes), batch_geometry(*inputs)
     if groups not in SPLITTERS: raise ValueError(f'groups: got {groups!r}; takes {" or ".join(map(repr, SPLITTERS))}')
     _check_scaling(model, dls)
+    opt_kw, wd = instance('opt_kw', opt_kw, dict, 'a dict of keywords for an optimizer by name', none=True), number('wd', wd, low=0, none=True)
     with _seeded(seeds, dls) as more: name, model = _finetune_model(model, geometry, n, model_kw)
     learner_kw = dict(loss_func=loss_func, opt_func=sparing(opt_func, model, **opt_kw or {}), wd=wd, splitter=SPLITTERS[groups]) | learner_kw
     check = CheckFirstBatch(n if task == 'classification' else None)
     learn = TokenLearner(dls, model, metrics=METRICS[task] if metrics is None else metrics, cbs=L(check, ModelInputs()) + L(more) + L(cbs), **learner_kw)
+    if learn.loss_func is loss_func: _check_pooled(model)
+    learn.add_cb(FiniteLoss())
     cut = _cut_of(model)
     if cut is not None: geometry = _geometry_of(cut, geometry)
     if verbose: print(f'{_summary(name, geometry, model)}, {n} {"classes" if task == "classification" else "outputs"}')
@@ -438,13 +467,20 @@ def _finetune_model(model, geometry, num_classes, kw):
     if not isinstance(model, nn.Module): raise TypeError(f'model: got a {type(model).__name__}; takes a name, a checkpoint folder or a module')
     cut = _cut_of(model)
     if cut is not None: _check_fit(cut, geometry)
-    if isinstance(model, MaskedAutoencoder) or cut is not None and (folder or not model.num_classes):
+    if isinstance(model, MaskedAutoencoder) or cut is not None and (folder or not model.num_classes or 'label_map' in kw):
         return 'copy of a pre-trained encoder', to_timm(model, num_classes, **kw)
     if kw: raise TypeError(f'{next(iter(kw))}: got a keyword beside a model that exists; takes it with a name or a pre-trained encoder')
     if getattr(model, 'num_classes', num_classes) != num_classes:
         raise ValueError(f'model: got one of {model.num_classes} classes; '
                          f'takes {num_classes} (model.reset_classifier({num_classes}) makes a fresh head)')
     return type(model).__name__, model
+
+def _check_pooled(model):
+    "Refuse a head that answers for every token where the loss wants an answer for the sample."
+    pool = getattr(model, 'global_pool', None)
+    if isinstance(model, (RoMAE, VisionTransformer)) and pool in ('dense', ''):
+        raise ArgumentValueError('global_pool', f'{pool!r}, which answers for every token, beside one label per sample',
+                                 "'token', 'avg' or 'map'; or a loss_func of your own for it")
 
 def _cut_of(model):
     "How a model cuts values into tokens, where it is one of ours or a ViT of timm."

@@ -4,7 +4,7 @@ from romae_nb.learner import *
 
 
 # %% 72c39a64
-import io, pytest, re, subprocess, sys, tempfile, warnings
+import io, math, pytest, re, subprocess, sys, tempfile, warnings
 import matplotlib.pyplot as plt
 import numpy as np
 import timm
@@ -29,7 +29,7 @@ from fastai.optimizer import Adam, OptimWrapper, SGD
 from sklearn.datasets import load_digits
 from sklearn.metrics import confusion_matrix
 from romae_nb.augment import EraseBox, JitterSeries, MixSamples
-from romae_nb.callbacks import CheckFirstBatch, DropTokens, MaskedPretraining
+from romae_nb.callbacks import CheckFirstBatch, DropTokens, MaskedPretraining, ValidateEvery
 from romae_nb.checkpoint import ExactCheckpoints, SeededForward, SeededSteps, Seeds
 from romae_nb.data import GridDataset, IrregularDataset, Parts, Scaling, dataloaders
 from romae_nb.hub import load, save, save_encoder
@@ -238,6 +238,31 @@ def test_fit_cosine():
     with pytest.raises(ValueError, match='groups: got parameters of layers'): two.fit_cosine(1, .1, layer_decay=.5)
 
 
+# %% 5de79e19
+def test_budgets_of_tokens_scale_rates_by_their_mean_batch():
+    budget = dataloaders(sines(48), splits=(range(32), range(32, 48)), max_tokens=120, device='cpu')
+    clf = quiet(finetune_learner(budget, 'romae_tiny_shallow', verbose=False, **TINY))
+    clf.fit_cosine(1, .08, lr_rule='mae')
+    assert 3 < 32 / len(budget.train) < 8 and clf.recorder.lrs[0] == pytest.approx(.08 * 32 / len(budget.train) / 256)
+
+
+# %% b93fd2af
+def test_rates_and_decays_are_checked():
+    clf = quiet(finetune_learner(loaders(), 'romae_tiny_shallow', verbose=False, **TINY))
+    for name, allowed in dict(n_epoch=(), lr=(None, .5), warmup_epochs=(0, .5), warmup_steps=(None, 0), min_lr=(0, .5), layer_decay=(None, .5), lr_rule=(None,), wd=(None, 0, .5), reset_opt=(True,)).items():
+        for bad in (None, True, 'x', -1, 0, .5, math.nan, [], {}):
+            if any(bad is a or type(bad) is type(a) and bad == a for a in allowed): continue
+            with pytest.raises((TypeError, ValueError), match=f'^{name}: got .*; takes'): clf.fit_cosine(**dict(n_epoch=1, lr=.1) | {name: bad})
+    for make in (pretrainer, lambda **kw: finetune_learner(loaders(), 'romae_tiny_shallow', verbose=False, **kw)):
+        for bad in (True, 'x', -1, math.nan, []):
+            with pytest.raises((TypeError, ValueError), match='^wd: got .*; takes a number'): make(wd=bad)
+            with pytest.raises(TypeError, match='^opt_kw: got .*; takes a dict'): make(opt_kw=bad)
+        with pytest.raises(ValueError, match="^opt_kw: got .*; takes what adamw takes"): make(opt_func='adamw', opt_kw=dict(momentm=.9))
+        for bad in (None, True, 3, []):
+            with pytest.raises(TypeError, match='^opt_func: got .*; takes a function'): make(opt_func=bad)
+        assert make(wd=None).wd is None and make(wd=np.float32(.5)).wd == .5
+
+
 # %% 4f2e8d27
 def test_layer_rates_in_fastais_own_schedules():
     clf = quiet(finetune_learner(loaders(), 'romae_tiny_shallow', verbose=False, **TINY))
@@ -297,7 +322,31 @@ def test_optimizers():
     for opt_func, kw in [(partial(OptimWrapper, opt=torch.optim.AdamW), {}), (SGD, {}), ('lamb', {}), ('adamw', dict(betas=(.9, .95))), ('lars', dict(momentum=.9))]:
         learn = pretrainer(opt_func=opt_func, opt_kw=kw); learn.fit_one_cycle(1, 1e-3)
         assert np.isfinite(learn.recorder.values[-1][1])
-    assert pretrainer(opt_func='adamw', opt_kw=dict(betas=(.9, .95))).opt_func([[*learn.model.parameters()]], lr=.1).hypers[0]['sqr_mom'] == .95
+    for kw, beta in ((None, .95), (dict(betas=(.9, .98)), .98), (dict(eps=1e-6), .95)):
+        learn = pretrainer(opt_func='adamw', opt_kw=kw); learn.fit(1, 1e-3)
+        assert learn.opt.hypers[0]['sqr_mom'] == beta
+    clf = quiet(finetune_learner(loaders(), 'romae_tiny_shallow', verbose=False, opt_func='adamw', **TINY)); clf.create_opt()
+    assert clf.opt.hypers[0]['sqr_mom'] == .999
+
+
+# %% bfb96c21
+def test_a_loss_of_your_own_is_called():
+    def absolute(pred, values, mask, pad_mask=None, value_mask=None):
+        called.append(1)
+        return (pred.data - values.data).abs()[mask.data].mean()
+
+    called, learn = [], pretrainer(loss_func=absolute)
+    learn.fit(1, 1e-3)
+    assert len(called) == 4 + 2 and learn.loss_func is absolute and 'mean_loss' not in learn.recorder.metric_names
+    assert pretrainer(loss_func=None).loss_func.reduction == 'mean'
+    for bad in (True, 3, 'mse', []):
+        with pytest.raises(TypeError, match="^loss_func: got .*; takes a function"): pretrainer(loss_func=bad)
+
+
+# %% 141f202d
+def test_both_learners_say_where_a_loss_stops_being_a_number():
+    for learn in (pretrainer(), quiet(finetune_learner(loaders(), 'romae_tiny_shallow', verbose=False, **TINY))):
+        with pytest.warns(UserWarning, match='loss: got (nan|inf) at step .*; (the first parameter that is not finite is|all parameters are still finite)'): learn.fit(2, 1e12)
 
 
 # %% 442a5c84
@@ -362,6 +411,28 @@ def test_finetune_refuses():
         (TypeError, 'depth: got a keyword beside', dict(model=small(), depth=3)),
         (ValueError, r'model: got one of 7 classes; takes 2 \(model.reset_classifier\(2\)', dict(model=small(num_classes=7)))]:
         with pytest.raises(error, match=match): finetune_learner(**dict(dls=loaders(), verbose=False) | kw)
+
+
+# %% 43a8f471
+def test_rows_of_a_head_are_kept_and_dense_heads_refused():
+    clf = quiet(finetune_learner(loaders(), 'romae_tiny_shallow', verbose=False, **TINY))
+    clf.fit(1, 1e-2)
+    swapped = finetune_learner(loaders(), clf.model, verbose=False, label_map={0: 1, 1: 0})
+    old, new = clf.model.get_classifier(), swapped.model.get_classifier()
+    assert swapped.model is not clf.model and new.weight.equal(old.weight[[1, 0]]) and new.bias.equal(old.bias[[1, 0]])
+    from_folder = finetune_learner(loaders(), clf.save_model(tempfile.mkdtemp()), verbose=False, label_map={0: 0})
+    assert from_folder.model.get_classifier().weight[0].equal(old.weight[0]) and not from_folder.model.get_classifier().weight[1].equal(old.weight[1])
+    with pytest.raises(ValueError, match='label_map: got one for a model whose head is Identity; takes None'): finetune_learner(loaders(), pretrainer().model, verbose=False, label_map={0: 0})
+
+    mae = pretrainer().model
+    for pool in ('dense', ''):
+        for model, kw in ((mae, {}), ('romae_tiny_shallow', TINY)):
+            with pytest.raises(ValueError, match=f"global_pool: got '{pool}', which answers for every token.*; takes 'token'"): finetune_learner(loaders(), model, verbose=False, global_pool=pool, **kw)
+
+    def mean_of_tokens(pred, y): return F.cross_entropy(torch.stack([r.mean(0) for r in pred.rows()]), y)
+    learn = quiet(finetune_learner(loaders(), mae, verbose=False, global_pool='dense', loss_func=mean_of_tokens, metrics=[]))
+    learn.fit(1, 1e-3)
+    assert np.isfinite(learn.recorder.values[-1][1])
 
 
 # %% 3b1481d0
@@ -554,7 +625,7 @@ def little(**kw):
 
 # %% fe88da56
 EVERY = CALLBACKS | dict(
-    ExactCheckpoints=lambda: ExactCheckpoints(tempfile.mkdtemp(), every=1, verbose=False), SeededSteps=SeededSteps, SeededForward=SeededForward,
+    ValidateEvery=lambda: ValidateEvery(2), ExactCheckpoints=lambda: ExactCheckpoints(tempfile.mkdtemp(), every=1, verbose=False), SeededSteps=SeededSteps, SeededForward=SeededForward,
     ProbeCallback=lambda dl: ProbeCallback(None, dl, every=1, probes=('rank',)), MixSamples=MixSamples, EraseBox=lambda: EraseBox(1.),
     JitterSeries=lambda: JitterSeries(.1), MixUp=MixUp, CutMix=CutMix)
 TWOS = [{'HalfPrecision', 'MixedPrecision'}, {'EMA', 'SaveModel'}, {'Accumulate', 'GradientAccumulation'}, {'MixSamples', 'MixUp'}, {'MixSamples', 'CutMix'},
