@@ -315,6 +315,7 @@ class DropTokens(Callback):
 class FiniteLoss(Callback):
     "Warn once in a fit where the loss of a training batch is no finite number: which step, where it began, what to try."
     order, run_valid = 21, False                                     # behind all that weighs a loss
+    def __init__(self): super().__init__()                           # no functions for events, as fastai's own takes them
     def before_fit(self): self._quiet = bool(self.learn._grab_cbs(LRFinder)) or rank_distrib() > 0   # a search for a rate goes on until it bursts
 
     def after_loss(self):

@@ -29,11 +29,12 @@ from fastai.learner import AvgLoss, AvgMetric, Learner, Metric, ValueMetric
 from fastai.metrics import AccumMetric
 from fastai.torch_core import get_model, num_distrib, rank_distrib, to_detach
 from fastcore.basics import noop, patch
+from fastcore.foundation import L
 from torch.nn.parallel import DistributedDataParallel
 
 from .checks import ArgumentValueError, choice, flag, instance, keywords, shown, whole
 from .data import TokenDL, epoch_batches, seed_of
-from .stepping import Accumulate, HalfPrecision, Restoring, refuse_conflicts
+from .stepping import Accumulate, HalfPrecision, Restoring, callbacks_of, refuse_conflicts
 
 # %% ../nbs/22_distributed.ipynb #0187f236
 class Share(DistributedDL):
@@ -45,9 +46,8 @@ class Share(DistributedDL):
         world_size:int|None=None,  # processes; None asks the environment
     ):
         instance('dl', dl, (DataLoader, torch.utils.data.DataLoader), 'a DataLoader')
-        rank, world_size = whole('rank', rank, 0, none=True), whole('world_size', world_size, 1, none=True)
-        super().__init__(dl, rank, world_size)
-        whole('rank', self.rank, 0, self.world_size - 1)
+        world_size = whole('world_size', world_size, 1, none=True) or max(num_distrib(), 1)
+        super().__init__(dl, whole('rank', rank, 0, world_size - 1, none=True), world_size)
         flag('training', training)
         self.training, self.n, self.indexed = training, self.dl.n, self.dl.indexed
         self.own, self._copies = self.indexed and isinstance(self.dl, TokenDL), None
@@ -134,7 +134,7 @@ def check_metrics(
     metrics,  # of a Learner
 ):
     "Raise ValueError for one that cannot be put together from several processes."
-    for m in metrics:
+    for m in instance('metrics', metrics, (L, list, tuple), 'a list of Metrics'):
         instance('metrics', m, Metric, 'a list of Metrics')
         if not (_summed(m) or isinstance(m, (AccumMetric, ValueMetric))):
             raise ValueError(f'metrics: got a {type(m).__name__}, which cannot be put together from several processes; takes functions, '
@@ -273,7 +273,7 @@ def asked_of_accelerate(
     cbs,       # of a Learner
 ) -> list:     # callbacks to add: `HalfPrecision`, `Accumulate`
     "What `accelerate launch` was asked for. Raises ValueError for what this package does not do, or what a callback contradicts."
-    env = os.environ.get
+    env, cbs = os.environ.get, callbacks_of(cbs)
     for name, instead in (('FSDP', 'DDP'), ('DEEPSPEED', 'DDP'), ('MEGATRON_LM', 'DDP')):
         if env(f'ACCELERATE_USE_{name}', 'false').lower() in ('true', '1'):
             raise ArgumentValueError(f'accelerate launch --use_{name.lower()}', 'it', f'no such option; every process holds the whole model ({instead})')

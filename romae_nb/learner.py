@@ -39,7 +39,7 @@ from .optim import LR_RULES, SPLITTERS, cosine_schedule, layer_rates, moments, s
 from .probes import ProbeLearner, probe_learner as _probe_learner
 from .romae import RoMAE
 from .scaling import FILE, Scaling
-from .stepping import Accumulate, Restoring, autocast_depth, leave_autocast, refuse_conflicts
+from .stepping import Accumulate, Restoring, autocast_depth, callbacks_of, leave_autocast, refuse_conflicts
 from .tubelets import Ragged
 from .vit import vit_tubelets
 
@@ -185,7 +185,7 @@ def fit_cosine(self:TokenLearner,
     n_epoch, min_lr, wd = whole('n_epoch', n_epoch, 1), number('min_lr', min_lr, low=0), number('wd', wd, low=0, none=True)
     layer_decay, lr_rule = number('layer_decay', layer_decay, above=0, high=1, none=True), choice('lr_rule', lr_rule, LR_RULES)
     warmup_epochs, warmup_steps = number('warmup_epochs', warmup_epochs), whole('warmup_steps', warmup_steps, none=True)
-    lr, reset_opt = _checked_rate(lr), flag('reset_opt', reset_opt)
+    lr, reset_opt, cbs = _checked_rate(lr), flag('reset_opt', reset_opt), callbacks_of(cbs)
     if self.opt is None or reset_opt: self.create_opt()
     steps = max([1, *(cb.steps for cb in self.cbs + L(cbs) if isinstance(cb, Accumulate))])
     warmup = _warmup(warmup_epochs, warmup_steps, n_epoch, self._n_batches() / steps)

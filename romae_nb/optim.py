@@ -95,7 +95,7 @@ class SparingOptimizer(OptimWrapper):
         if not isinstance(params, (L, list, tuple)) or not params: raise ArgumentTypeError('params', shown(params), 'a list of parameters for each group')
         function('make', make, '(groups, lr, weight_decay) -> torch optimizer')
         lr, wd = number('lr', lr, low=0), number('wd', wd, low=0)
-        free = {id(p) for p in free}
+        free = {id(p) for p in instance('free', free, (L, list, tuple), 'a list of parameters')}
         groups = [list(g) for g in (params if isinstance(params[0], (L, list)) else [params])]
         pairs = [[p for p in g if (id(p) in free) == spared] for g in groups for spared in (False, True)]
         super().__init__(opt=make([dict(params=g, weight_decay=wd * (i % 2 == 0)) for i, g in enumerate(pairs)], lr=lr, weight_decay=wd))

@@ -31,7 +31,7 @@ from timm.optim import Lars
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .checks import ArgumentTypeError, ArgumentValueError, choice, flag, instance, keywords, number, shown, whole
+from .checks import ArgumentTypeError, ArgumentValueError, choice, flag, function, instance, keywords, number, shown, whole
 from .data import ModelInputs, Part, model_inputs
 from .hub import ProbeHead, put_probe_head
 from .mae import MaskedAutoencoder
@@ -91,7 +91,7 @@ def embeddings(
         with no_random(reproducible=False):
             for batch in _in_order(dl):
                 batch = tuple(x if x is None else x.to(device) for x in (batch if isinstance(batch, (tuple, list)) else (batch,)))
-                n = n_inp or getattr(dl, 'n_inp', None) or max(len(batch) - 1, 1)
+                n = whole('n_inp', n_inp, 1, len(batch), none=True) or getattr(dl, 'n_inp', None) or max(len(batch) - 1, 1)
                 out.append(features(model, *model_inputs(batch[:n]), pool=pool).float().cpu())
                 labels += [y.cpu() for y in batch[n:n + 1]]
     finally:
@@ -221,7 +221,9 @@ class ProbeCallback(Restoring):
         if not isinstance(probes, (tuple, list, L)) or not probes: raise ArgumentValueError('probes', shown(probes), f'some of {", ".join(self.names)}')
         for p in probes: choice('probes', p, self.names)
         for name, dl in (('train', train), ('valid', valid)):
-            if not hasattr(dl, '__iter__') and not (dl is None and name == 'train'): raise ArgumentTypeError(name, f'a {type(dl).__name__}', 'a DataLoader')
+            if dl is None and name == 'train': continue
+            batches = hasattr(dl, '__iter__') and not isinstance(dl, (str, dict)) and (not isinstance(dl, (list, tuple)) or len(dl))
+            if not batches: raise ArgumentTypeError(name, shown(dl), 'a DataLoader, or batches')
         if train is None and {'linear', 'knn'} & set(probes):
             raise ArgumentValueError('train', 'None', "a loader with labels for 'linear' and 'knn'")
         self.train, self.valid, self.every, self.probes = train, valid, whole('every', every, 1), tuple(probes)
@@ -308,6 +310,8 @@ def measure(self:ProbeCallback) -> list[float]:  # in the order of `probes`
     return [run[p]() for p in self.probes]
 
 # %% ../nbs/21_probes.ipynb #27f9ff25
+_CLASSES = 10**6       # more are a mistake, and end in an error of torch's about memory
+
 def as_probe(
     model:nn.Module,           # a `MaskedAutoencoder`, a `RoMAE` or a timm model; it stays as it is
     num_classes:int|None=None, # outputs; None keeps the number that a classifier has
@@ -318,7 +322,7 @@ def as_probe(
     if not (isinstance(encoder, nn.Module) and hasattr(encoder, 'reset_classifier')):
         raise TypeError(f'model: got a {type(encoder).__name__}; takes a MaskedAutoencoder, a RoMAE or a timm model')
     choice('pool', pool, POOLS)
-    num_classes = whole('num_classes', num_classes, 1, none=True) or getattr(encoder, 'num_classes', 0)
+    num_classes = whole('num_classes', num_classes, 1, _CLASSES, none=True) or getattr(encoder, 'num_classes', 0)
     if not num_classes: raise ValueError('num_classes: got None for a model without a head; takes the number of classes')
     probe, kept = copy.deepcopy(encoder), _head_norm(encoder)
     pool = pool or _own_pool(encoder)
@@ -332,9 +336,9 @@ def _head_norm(encoder):
     norm = getattr(encoder, 'fc_norm', None)
     return norm.state_dict() if norm is not None and len(norm.state_dict()) else None
 
-def _probe_head(model):
-    head = model.get_classifier() if hasattr(model, 'get_classifier') else None
-    if not isinstance(head, ProbeHead): raise TypeError(f'model: got a {type(model).__name__} without a ProbeHead; takes what as_probe made')
+def _probe_head(probe):
+    head = probe.get_classifier() if hasattr(probe, 'get_classifier') else None
+    if not isinstance(head, ProbeHead): raise ArgumentTypeError('probe', f'a {type(probe).__name__} without a ProbeHead', 'what as_probe made')
     return head
 
 # %% ../nbs/21_probes.ipynb #35bf91b2
@@ -395,7 +399,8 @@ def probe_learner(
     "A Learner for linear probing, after MAE (arXiv 2111.06377, appendix A.1)."
     if not callable(optimizer) and not (isinstance(optimizer, str) and optimizer in PROBE_OPTIMIZERS):
         raise ArgumentValueError('optimizer', shown(optimizer), f'{", ".join(map(repr, PROBE_OPTIMIZERS))}, or a fastai opt_func')
-    base_lr, num_classes = number('base_lr', base_lr, above=0), whole('num_classes', num_classes, 1, none=True)
+    base_lr, num_classes = number('base_lr', base_lr, above=0), whole('num_classes', num_classes, 1, _CLASSES, none=True)
+    for m in L(metrics): function('metrics', m, 'a function of predictions and labels, a Metric, or several')
     keywords(kwargs, set(inspect.signature(Learner.__init__).parameters) - {'self', 'dls', 'model', 'metrics'}, 'Learner')
     instance('dls', dls, DataLoaders, 'DataLoaders')
     if samples_per_batch(dls.train) == 1: raise ArgumentValueError('dls', 'batches of one sample', 'two or more, batch norm has nothing to norm one by')

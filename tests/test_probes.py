@@ -446,7 +446,7 @@ def test_arguments_of_probes_are_named():
     made = lambda **kw: ProbeCallback(dl, dl, **kw)
     refused(lambda v: made(every=v), 'every'); refused(lambda v: made(probes=v), 'probes'); refused(lambda v: made(pool=v), 'pool', 'none'); refused(lambda v: made(k=v), 'k')
     refused(lambda v: made(temperature=v), 'temperature', 'none', 'half'); refused(lambda v: made(cs=v), 'cs'); refused(lambda v: made(prefix=v), 'prefix', 'text')
-    refused(lambda v: ProbeCallback(v, dl), 'train', 'text', 'list', 'dict'); refused(lambda v: ProbeCallback(dl, v), 'valid', 'text', 'list', 'dict')
+    refused(lambda v: ProbeCallback(v, dl), 'train'); refused(lambda v: ProbeCallback(dl, v), 'valid')
     refused(lambda v: linear_probe(x, y, x, y, cs=v), 'cs'); refused(lambda v: linear_probe(x, y, x, y, folds=v), 'folds'); refused(lambda v: linear_probe(x, y, x, y, seed=v), 'seed', 'zero')
     refused(lambda v: knn_probe(x, y, x, y, k=v), 'k'); refused(lambda v: knn_probe(x, y, x, y, 1, chunk=v), 'chunk'); refused(lambda v: knn_probe(x, y, x, y, 1, v), 'temperature', 'none', 'half')
     refused(lambda v: effective_rank(x, v), 'center', 'true'); refused(effective_rank, 'x'); refused(feature_spread, 'x'); refused(ProbeValue, 'column', 'text')

@@ -201,6 +201,11 @@ def test_arguments_are_named():
         with pytest.raises(TypeError, match='^warmup: got .*; takes True or False'): EMA(warmup=bad)
     for make, word, meant in ((EMA, 'warmup_powr', 'warmup_power'), (HalfPrecision, 'init_scal', 'init_scale')):
         with pytest.raises(TypeError, match=f"^{word}: got an unknown keyword; takes keywords of .*did you mean '{meant}'"): make(**{word: 1})
-    for bad in (None, 3, 'x', [3]):
-        with pytest.raises(TypeError, match='^cbs: got a .*; takes a list of callbacks'): refuse_conflicts(bad)
+    for bad in (3, 'x', [3], True, [int]):
+        for f in (refuse_conflicts, lambda cbs: leave_autocast(cbs, 0)):
+            with pytest.raises(TypeError, match='^cbs: got .*; takes a callback, a list of callbacks, or None'): f(bad)
+    for name, good in dict(init_scale=2., growth_factor=2, backoff_factor=.5, growth_interval=3).items():
+        assert HalfPrecision(**{name: good}).scaler_kw == {name: good}
+        for bad in (None, True, 'x', -1, 0, math.nan, []):
+            with pytest.raises((TypeError, ValueError), match=f'^{name}: got .*; takes a (whole )?number'): HalfPrecision(**{name: bad})
     assert type(Accumulate(np.int64(3)).steps) is int and type(EMA(np.float32(.5)).kw['decay']) is float
