@@ -134,7 +134,7 @@ class MaskedPretraining(Restoring):
         loss_func=None,      # one of your own: (pred, values, mask[, pad_mask[, value_mask]]) -> number; None takes the model's
     ):
         self.seed, self.baseline = whole('seed', seed), flag('baseline', baseline)
-        self.loss_func = function('loss_func', loss_func, 'a function (pred, values, mask[, pad_mask[, value_mask]]) -> number', none=True)
+        self.own_loss = function('loss_func', loss_func, 'a function (pred, values, mask[, pad_mask[, value_mask]]) -> number', none=True)
         self._kept, self._train, self._gather = None, None, None
 
     def before_fit(self):
@@ -142,7 +142,7 @@ class MaskedPretraining(Restoring):
         self._kept, self._unchecked = self._take(), True
         scoring = self._model().scoring
         self.learn.loss_func = self._loss()
-        has_mean = self.loss_func is None and scoring.kind in MeanLoss.kinds
+        has_mean = self.own_loss is None and scoring.kind in MeanLoss.kinds
         if self.baseline and has_mean: self.learn.metrics = self.learn.metrics + MeanLoss(scoring)
         if self._recorder(): vars(self._recorder())['loss'] = HiddenAverage()
 
@@ -152,8 +152,8 @@ class MaskedPretraining(Restoring):
         "In place of the Learner's."
         gather = getattr(self.learn, 'gather_preds', None)
         by_sample = gather is not None and gather.with_loss
-        if self.loss_func is None: return MaskedLoss(self._model(), 'none' if by_sample else 'mean')
-        return partial(_by_sample, self.loss_func) if by_sample else self.loss_func
+        if self.own_loss is None: return MaskedLoss(self._model(), 'none' if by_sample else 'mean')
+        return partial(_by_sample, self.own_loss) if by_sample else self.own_loss
 
     def _recorder(self): return getattr(self.learn, 'recorder', None)
     def _take(self): return self.learn.loss_func, self.learn._metrics, getattr(self._recorder(), 'loss', None)
@@ -315,6 +315,7 @@ class DropTokens(Callback):
 class FiniteLoss(Callback):
     "Warn once in a fit where the loss of a training batch is no finite number: which step, where it began, what to try."
     order, run_valid = 21, False                                     # behind all that weighs a loss
+    def __init__(self): super().__init__()                           # no functions for events, as fastai's own takes them
     def before_fit(self): self._quiet = bool(self.learn._grab_cbs(LRFinder)) or rank_distrib() > 0   # a search for a rate goes on until it bursts
 
     def after_loss(self):

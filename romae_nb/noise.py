@@ -49,8 +49,8 @@ class RowNoise:
         keys = np.full(len(numbers), whole('seed', seed) % (1 << 64), np.uint64)
         for column in (numbers if numbers.ndim == 2 else numbers[:, None]).T:
             keys = _mixed(keys + (column.astype(np.uint64) + np.uint64(1)) * np.uint64(_STEP))
-        self.device, self.draws = torch.device(device), 0
-        self._keys = torch.from_numpy(keys.view(np.int64)).to(self.device)
+        self._keys, self.draws = torch.from_numpy(keys.view(np.int64)).to(device), 0
+        self.device = self._keys.device                              # 'cuda' has become 'cuda:0'
 
     def __len__(self): return len(self._keys)
 

@@ -4,26 +4,30 @@
 
 # %% auto #0
 __all__ = ['SPLITTERS', 'LR_RULES', 'layer_groups', 'head_groups', 'layer_rates', 'decay_free', 'SparingOptimizer', 'sparing',
-           'scaled_lr', 'cosine_schedule']
+           'moments', 'scaled_lr', 'samples_per_batch', 'cosine_schedule']
 
 # %% ../nbs/20_optim.ipynb #8ced1ea1
-import difflib
+import inspect
 import warnings
 from functools import partial
 import numpy as np
+import torch
 from fastai.callback.schedule import ParamScheduler, SchedCos, SchedLin, combine_scheds
 from fastai.optimizer import Optimizer, OptimWrapper
 from fastai.torch_core import num_distrib
 from fastcore.foundation import L
 from timm.models import group_parameters
-from timm.optim import create_optimizer_v2, list_optimizers
+from timm.optim import create_optimizer_v2, get_optimizer_class, get_optimizer_info, list_optimizers
 from torch import nn
+
+from .checks import ArgumentTypeError, ArgumentValueError, choice, function, instance, nearest, number, shown, whole
 
 # %% ../nbs/20_optim.ipynb #50aef4b9
 def layer_groups(
     model:nn.Module,  # of timm, or any with `group_matcher` and `get_classifier`
 ) -> L:               # parameter lists: embedding, every block, head
     "One group per layer, the head alone in the last."
+    _check_model(model, 'group_matcher', 'get_classifier')
     head = _head(model)
     groups = group_parameters(model, model.group_matcher(coarse=False), return_values=True)
     body = [[p for p in groups[i] if id(p) not in head] for i in sorted(groups)]
@@ -33,8 +37,14 @@ def head_groups(
     model:nn.Module,  # any with `get_classifier`
 ) -> L:               # two parameter lists: all but the head, the head
     "The head in a group of its own."
+    _check_model(model, 'get_classifier')
     head = _head(model)
     return L([[p for p in model.parameters() if id(p) not in head], list(head.values())])
+
+def _check_model(model, *methods):
+    instance('model', model, nn.Module, 'a module' + (f' with {" and ".join(methods)}, as those of timm' if methods else ''))
+    for m in methods:
+        if not hasattr(model, m): raise ArgumentTypeError('model', f'a {type(model).__name__} without {m}', f'a module with {" and ".join(methods)}, as those of timm')
 
 def _head(model):
     "Parameters of the classifier, and of a norm in front of it that belongs to the head."
@@ -51,13 +61,15 @@ def layer_rates(
     decay:float=.75,  # from layer to layer, MAE's for a ViT-L
 ) -> list[float]:     # one rate per group
     "Rates that fall off towards the input. Raises ValueError for a group that spans layers with different rates."
-    if not 0 < decay <= 1: raise ValueError(f'decay: got {decay}; takes a number above 0, at most 1')
+    _check_model(model, 'group_matcher')
+    lr, decay = number('lr', lr, above=0), number('decay', decay, above=0, high=1)
+    instance('groups', groups, (L, list, tuple), 'lists of parameters')
     numbers = group_parameters(model, model.group_matcher(coarse=False), reverse=True)
     top = max(numbers.values())
     of = {id(p): numbers.get(n, top) for n, p in model.named_parameters()}
     layers = [{of[id(p)] for p in g} for g in groups]
     for i, which in enumerate(layers):
-        if len(which) != 1: raise ValueError(f'groups: got parameters of layers {sorted(which)} in group {i}; takes one layer per group (layer_groups)')
+        if len(which) != 1: raise ArgumentValueError('groups', f'parameters of layers {sorted(which)} in group {i}', 'one layer per group (layer_groups)')
     return [lr * decay ** (top - which.pop()) for which in layers]
 
 # %% ../nbs/20_optim.ipynb #4a5e982d
@@ -65,6 +77,7 @@ def decay_free(
     model:nn.Module,  # any
 ) -> list[nn.Parameter]:  # norms, biases, CLS and mask tokens
     "Parameters that weight decay should spare."
+    _check_model(model)
     makers = [(prefix, m) for prefix, m in model.named_modules() if hasattr(m, 'no_weight_decay')]
     named = {f'{prefix}.{n}'.strip('.') for prefix, m in makers for n in m.no_weight_decay()}
     return [p for n, p in model.named_parameters() if p.ndim <= 1 or n in named]
@@ -79,7 +92,10 @@ class SparingOptimizer(OptimWrapper):
         lr,      # for all groups
         wd=0.,   # for the others
     ):
-        free = {id(p) for p in free}
+        if not isinstance(params, (L, list, tuple)) or not params: raise ArgumentTypeError('params', shown(params), 'a list of parameters for each group')
+        function('make', make, '(groups, lr, weight_decay) -> torch optimizer')
+        lr, wd = number('lr', lr, low=0), number('wd', wd, low=0)
+        free = {id(p) for p in instance('free', free, (L, list, tuple), 'a list of parameters')}
         groups = [list(g) for g in (params if isinstance(params[0], (L, list)) else [params])]
         pairs = [[p for p in g if (id(p) in free) == spared] for g in groups for spared in (False, True)]
         super().__init__(opt=make([dict(params=g, weight_decay=wd * (i % 2 == 0)) for i, g in enumerate(pairs)], lr=lr, weight_decay=wd))
@@ -105,8 +121,10 @@ def sparing(
     **kwargs          # for timm's optimizer: momentum, betas, eps, ...
 ):                    # an opt_func with weight decay off for `decay_free` parameters
     "An `opt_func` that decays matrices only. Raises ValueError for unknown names."
+    _check_model(model)
     if isinstance(opt_func, str): return partial(_make_torch, make=_by_name(opt_func, kwargs), model=model)
-    if kwargs: raise TypeError(f'{next(iter(kwargs))}: got a keyword beside a function; takes it with the name of an optimizer (or use partial)')
+    function('opt_func', opt_func, 'a function (parameters, lr) -> optimizer, or the name of one of timm\'s: adamw, lamb, lars, ...')
+    if kwargs: raise ArgumentTypeError(next(iter(kwargs)), 'a keyword beside a function', 'it with the name of an optimizer (or use partial)')
     given = getattr(opt_func, 'keywords', {})
     lr = {k: v for k, v in given.items() if k == 'lr'}                                   # where fastai looks for a default rate
     if getattr(opt_func, 'func', None) is OptimWrapper and callable(given.get('opt')):
@@ -117,11 +135,30 @@ def sparing(
 def _by_name(name, kwargs):
     names = list_optimizers(exclude_filters=['fused*', 'bnb*'])
     if name not in list_optimizers() and not name.startswith('lookahead_'):
-        near = difflib.get_close_matches(name, names, 1)
-        raise ValueError(f'opt_func: got {name!r}; takes a function, or one of {", ".join(names)}' + (f'. Did you mean {near[0]}?' if near else ''))
-    return partial(create_optimizer_v2, opt=name, **kwargs)
+        raise ArgumentValueError('opt_func', repr(name), f'a function, or one of {", ".join(names)}' + nearest(name, names))
+    make = partial(create_optimizer_v2, opt=name, **kwargs)
+    if not kwargs: return make
+    try: make([nn.Parameter(torch.zeros(2, 2))], lr=.1)               # a wrong keyword would else be found at the first fit
+    except (TypeError, ValueError, AttributeError, AssertionError) as e:
+        raise ArgumentValueError('opt_kw', shown(kwargs), f'what {name} takes ({e})') from e
+    return make
 
 def _make_torch(params, make, model, lr): return SparingOptimizer(params, make, decay_free(model), lr)
+
+# %% ../nbs/20_optim.ipynb #c3d7e0ae
+def moments(
+    opt_func,            # as for `sparing`
+    opt_kw:dict|None,    # what is given already
+    beta2:float=.95,     # of the second moment, MAE's
+) -> dict:               # `opt_kw`, with `betas` where the named optimizer has Adam's and they are not given
+    "Keywords for an optimizer by name."
+    opt_kw = dict(instance('opt_kw', opt_kw, dict, 'a dict of keywords for an optimizer by name', none=True) or {})
+    if not isinstance(opt_func, str) or 'betas' in opt_kw: return opt_kw
+    name = opt_func.removeprefix('lookahead_')
+    if name not in list_optimizers(): return opt_kw                  # `sparing` says so
+    own = inspect.signature(get_optimizer_class(name, bind_defaults=False)).parameters.get('betas')
+    adams = own is not None and own.default == (.9, .999) and 'betas' not in (get_optimizer_info(name).defaults or {})
+    return opt_kw | (dict(betas=(.9, number('beta2', beta2, low=0, below=1))) if adams else {})
 
 # %% ../nbs/20_optim.ipynb #f0129457
 def _make_sparing(params, opt_func, model, **kwargs):
@@ -140,16 +177,29 @@ LR_RULES = (None, 'mae', 'linear')
 def scaled_lr(
     lr,                       # a rate, or one per group
     rule:str|None=None,       # None: as it is; 'mae': lr * batch * processes * steps / 256; 'linear': lr * processes
-    batch:int|None=None,      # samples per batch and process, for 'mae'
+    batch:float|None=None,    # samples per batch and process, for 'mae'; a mean where batches differ
     processes:int|None=None,  # None asks the environment
     steps:int=1,              # batches per step of the optimizer
 ):                            # the rate, or rates
     "A rate scaled by a rule."
-    if rule not in LR_RULES: raise ValueError(f'rule: got {rule!r}; takes {", ".join(map(repr, LR_RULES))}')
-    if rule == 'mae' and not batch: raise ValueError(f"batch: got {batch} for the rule 'mae'; takes the samples per batch")
+    lr, rule, steps = _rates('lr', lr), choice('rule', rule, LR_RULES), whole('steps', steps, 1)
+    batch, processes = number('batch', batch, above=0, none=True), whole('processes', processes, 1, none=True)
+    if rule == 'mae' and batch is None: raise ArgumentValueError('batch', "None for the rule 'mae'", 'the samples per batch')
     processes = max(num_distrib(), 1) if processes is None else processes
     factor = {None: 1, 'mae': (batch or 0) * processes * steps / 256, 'linear': processes}[rule]
-    return [r * factor for r in lr] if isinstance(lr, (list, tuple)) else lr * factor
+    return [r * factor for r in lr] if isinstance(lr, list) else lr * factor
+
+def _rates(name, value):
+    "One rate, or a list of them, as Python numbers. A rate of one group among several may be 0."
+    if not isinstance(value, (list, tuple, L, np.ndarray)) or np.ndim(value) == 0: return number(name, value, above=0)
+    if not len(value): raise ArgumentTypeError(name, shown(value), 'a rate, or one for each group')
+    return [number(name, x, low=0) for x in value]
+
+def samples_per_batch(
+    dl,               # a DataLoader
+) -> float|None:      # None where it does not say
+    "How many samples a batch of one process has, for `scaled_lr`: with a budget of tokens the mean over an epoch."
+    return getattr(dl, 'mean_bs', None) or getattr(dl, 'bs', None) or getattr(dl, 'batch_size', None)
 
 # %% ../nbs/20_optim.ipynb #548704d8
 def cosine_schedule(
@@ -159,6 +209,7 @@ def cosine_schedule(
     start_lr:float=0., # at the beginning
 ) -> ParamScheduler:   # a callback
     "Warm up and fall off."
-    if not 0 <= warmup < 1: raise ValueError(f'warmup: got {warmup} of the training; takes 0 up to, not including, 1')
-    lrs = float(lrs) if np.ndim(lrs) == 0 else np.array(lrs, dtype=float)        # one number is for all groups, however many
+    warmup, min_lr, start_lr = number('warmup', warmup, low=0, below=1), number('min_lr', min_lr, low=0), number('start_lr', start_lr, low=0)
+    lrs = _rates('lrs', lrs)
+    lrs = np.array(lrs, dtype=float) if isinstance(lrs, list) else float(lrs)    # one number is for all groups, however many
     return ParamScheduler({'lr': combine_scheds([warmup, 1 - warmup], [SchedLin(start_lr + 0 * lrs, lrs), SchedCos(lrs, min_lr + 0 * lrs)])})

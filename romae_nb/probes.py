@@ -8,10 +8,13 @@ __all__ = ['POOLS', 'PROBE_OPTIMIZERS', 'features', 'embeddings', 'linear_probe'
 
 # %% ../nbs/21_probes.ipynb #36c70dd5
 import copy
+import inspect
 import math
 from functools import partial
 import numpy as np
 import torch
+from fastai.callback.core import Callback
+from fastai.data.core import DataLoaders
 from fastai.data.load import DataLoader
 from fastai.learner import Learner, Metric
 from fastai.losses import CrossEntropyLossFlat
@@ -28,10 +31,11 @@ from timm.optim import Lars
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .checks import ArgumentTypeError, ArgumentValueError, choice, flag, function, instance, keywords, number, shown, whole
 from .data import ModelInputs, Part, model_inputs
 from .hub import ProbeHead, put_probe_head
 from .mae import MaskedAutoencoder
-from .optim import cosine_schedule, scaled_lr
+from .optim import cosine_schedule, samples_per_batch, scaled_lr
 from .romae import RoMAE, pool_tokens
 from .stepping import Restoring
 from .tubelets import Ragged
@@ -45,7 +49,7 @@ def features(
     pool:str|None=None,  # 'token' (CLS), 'avg' (mean over real tokens); None takes the model's own
 ) -> Tensor:             # (B, d)
     "One vector per sample. Raises ValueError for a pooling that the model has not, TypeError for a model without features."
-    if pool not in POOLS: raise ValueError(f'pool: got {pool!r}; takes {", ".join(map(repr, POOLS))}')
+    choice('pool', pool, POOLS)
     encoder = model.encoder if isinstance(model, MaskedAutoencoder) else model
     if not all(hasattr(encoder, m) for m in ('forward_features', 'forward_head')):
         raise TypeError(f'model: got a {type(encoder).__name__}; takes a MaskedAutoencoder, a RoMAE or a timm model')
@@ -77,7 +81,9 @@ def embeddings(
     n_inp:int|None=None, # entries of a batch that are input; None takes what `dl` says, else all but the last, or the only one
 ) -> tuple[Tensor, Tensor|None]:  # features (n, d) as float32 and labels (n,), None without any; both on the CPU
     "Features of all samples that a loader gives, in the loader's unshuffled order."
-    model = get_model(model)
+    model, n_inp = instance('model', get_model(model), nn.Module, 'a MaskedAutoencoder, a RoMAE or a timm model'), whole('n_inp', n_inp, 1, none=True)
+    choice('pool', pool, POOLS)
+    if not hasattr(dl, '__iter__') or isinstance(dl, (str, dict)): raise ArgumentTypeError('dl', f'a {type(dl).__name__}', 'a DataLoader, or batches')
     _check_prefix(model.encoder if isinstance(model, MaskedAutoencoder) else model, pool)
     modes, device, out, labels = [(m, m.training) for m in model.modules()], next(model.parameters()).device, [], []
     try:
@@ -85,7 +91,7 @@ def embeddings(
         with no_random(reproducible=False):
             for batch in _in_order(dl):
                 batch = tuple(x if x is None else x.to(device) for x in (batch if isinstance(batch, (tuple, list)) else (batch,)))
-                n = n_inp or getattr(dl, 'n_inp', None) or max(len(batch) - 1, 1)
+                n = whole('n_inp', n_inp, 1, len(batch), none=True) or getattr(dl, 'n_inp', None) or max(len(batch) - 1, 1)
                 out.append(features(model, *model_inputs(batch[:n]), pool=pool).float().cpu())
                 labels += [y.cpu() for y in batch[n:n + 1]]
     finally:
@@ -109,6 +115,7 @@ def linear_probe(
 ) -> float:                     # share of `valid` that is classified right
     "Accuracy of logistic regression on frozen features."
     _check_labelled(train_x, train_y, valid_x, valid_y)
+    cs, folds, seed = _penalties(cs), whole('folds', folds, 2), whole('seed', seed, 0, 2**32 - 1)
     x, y = train_x.double().numpy(), train_y.numpy()
     model = make_pipeline(StandardScaler(), LogisticRegression(C=cs[0], max_iter=2000))
     if len(cs) > 1:
@@ -117,6 +124,10 @@ def linear_probe(
         parts = StratifiedKFold(min(folds, rarest), shuffle=True, random_state=seed)
         model = GridSearchCV(model, {'logisticregression__C': list(cs)}, cv=parts)
     return float(model.fit(x, y).score(valid_x.double().numpy(), valid_y.numpy()))
+
+def _penalties(cs):
+    if not isinstance(cs, (tuple, list, L)) or not cs: raise ArgumentTypeError('cs', shown(cs), 'positive numbers, one at least')
+    return tuple(number('cs', c, above=0) for c in cs)
 
 def _check_labelled(train_x, train_y, valid_x, valid_y):
     for part, x, y in (('train', train_x, train_y), ('valid', valid_x, valid_y)):
@@ -142,8 +153,8 @@ def knn_probe(
 ) -> float:                    # share of `valid` that is classified right
     "Accuracy of the nearest neighbours' vote by cosine similarity."
     _check_labelled(train_x, train_y, valid_x, valid_y)
-    if not 1 <= k <= len(train_x): raise ValueError(f'k: got {k}; takes 1 to {len(train_x)}, the number of training samples')
-    if temperature is not None and not temperature > 0: raise ValueError(f'temperature: got {temperature}; takes a positive number or None')
+    k, chunk, temperature = whole('k', k), whole('chunk', chunk, 1), number('temperature', temperature, above=0, none=True)
+    if not 1 <= k <= len(train_x): raise ArgumentValueError('k', str(k), f'1 to {len(train_x)}, the number of training samples')
     keys, classes, right = F.normalize(train_x.float(), dim=1), int(train_y.max()) + 1, 0
     for x, y in zip(valid_x.float().split(chunk), valid_y.split(chunk)):
         top, which = (F.normalize(x, dim=1) @ keys.T).topk(k)
@@ -159,6 +170,7 @@ def effective_rank(
 ) -> float:            # 1 to min(n, d); 0 where all features are alike
     "Exponential of the entropy of the normalised singular values."
     _check_features(x)
+    flag('center', center)
     size = torch.linalg.matrix_norm(x.double(), 2)
     if center: x = x.double() - x.double().mean(0)
     s = torch.linalg.svdvals(x.double())
@@ -173,6 +185,7 @@ def feature_spread(
     return F.normalize(x.double(), dim=1).std(0, unbiased=False).mean().item() * x.shape[1] ** .5
 
 def _check_features(x):
+    instance('x', x, Tensor, 'features, (n, d)')
     if x.ndim != 2 or len(x) < 2: raise ValueError(f'x: got shape {tuple(x.shape)}; takes (n, d), two samples or more')
     if not x.isfinite().all(): raise ValueError('x: got NaN or infinite features; takes finite ones (has the model diverged?)')
 
@@ -181,7 +194,7 @@ class ProbeValue(Metric):
     "A column of the recorder that a `ProbeCallback` fills."
     def __init__(self,
         column:str,  # its name
-    ): self.column, self.measured = column, math.nan
+    ): self.column, self.measured = instance('column', column, str, 'a name'), math.nan
     def reset(self): pass
     def accumulate(self, learn): pass
     @property
@@ -191,7 +204,7 @@ class ProbeValue(Metric):
 
 # %% ../nbs/21_probes.ipynb #a228a012
 class ProbeCallback(Restoring):
-    "Every few epochs, how good the encoder's features are: columns `linear`, `knn`, `rank`, `spread` of the recorder."
+    "Every few epochs, how good the encoder's features are: columns `linear`, `knn`, `rank`, `spread` of the recorder; of a second one `linear_2` and so on."
     order, several = 30, True
     names = ('linear', 'knn', 'rank', 'spread')
     def __init__(self,
@@ -203,23 +216,36 @@ class ProbeCallback(Restoring):
         k:int=20,             # neighbours, as for `knn_probe`
         temperature:float|None=None,   # likewise
         cs:tuple[float, ...]=(.01, .1, 1.),  # as for `linear_probe`; fewer than there, this runs often
+        prefix:str='',        # of the columns: 'clean' makes them `clean_linear` and so on
     ):
-        if unknown := set(probes) - set(self.names) or not probes:
-            raise ValueError(f'probes: got {unknown if probes else probes}; takes some of {", ".join(self.names)}')
-        if not (type(every) is int and every > 0): raise ValueError(f'every: got {every!r}; takes a number of epochs, 1 or more')
-        if not cs or not all(c > 0 for c in cs): raise ValueError(f'cs: got {cs}; takes positive numbers, one at least')
+        if not isinstance(probes, (tuple, list, L)) or not probes: raise ArgumentValueError('probes', shown(probes), f'some of {", ".join(self.names)}')
+        for p in probes: choice('probes', p, self.names)
+        for name, dl in (('train', train), ('valid', valid)):
+            if dl is None and name == 'train': continue
+            batches = hasattr(dl, '__iter__') and not isinstance(dl, (str, dict)) and (not isinstance(dl, (list, tuple)) or len(dl))
+            if not batches: raise ArgumentTypeError(name, shown(dl), 'a DataLoader, or batches')
         if train is None and {'linear', 'knn'} & set(probes):
-            raise ValueError("train: got None; takes a loader with labels for 'linear' and 'knn'")
-        self.train, self.valid, self.every, self.probes = train, valid, every, tuple(probes)
-        self.pool, self.k, self.temperature, self.cs, self._columns = pool, k, temperature, tuple(cs), []
+            raise ArgumentValueError('train', 'None', "a loader with labels for 'linear' and 'knn'")
+        self.train, self.valid, self.every, self.probes = train, valid, whole('every', every, 1), tuple(probes)
+        self.pool, self.k, self.temperature = choice('pool', pool, POOLS), whole('k', k, 1), number('temperature', temperature, above=0, none=True)
+        self.cs, self.prefix, self._columns = _penalties(cs), instance('prefix', prefix, str, 'a name, or nothing'), []
 
     def before_fit(self):
         self.restore()                                          # a fit that broke off had no after_fit
         self._fitting = False
         if hasattr(self.learn, 'lr_finder') or hasattr(self.learn, 'gather_preds'): return
         self._check()
-        self._columns = [ProbeValue(p) for p in self.probes]
+        self._columns = [ProbeValue(name) for name in self._column_names()]
         self.learn.metrics = self.learn.metrics + self._columns
+
+    def _column_names(self):
+        "Names that no other metric has: a second callback's get a number."
+        taken, wanted = {m.name for m in self.learn.metrics}, [f'{self.prefix}_{p}'.strip('_') for p in self.probes]
+        names, n = wanted, 1
+        while taken & set(names):
+            n += 1
+            names = [f'{w}_{n}' for w in wanted]
+        return names
 
     def before_train(self): self._fitting = True
 
@@ -284,6 +310,8 @@ def measure(self:ProbeCallback) -> list[float]:  # in the order of `probes`
     return [run[p]() for p in self.probes]
 
 # %% ../nbs/21_probes.ipynb #27f9ff25
+_CLASSES = 10**6       # more are a mistake, and end in an error of torch's about memory
+
 def as_probe(
     model:nn.Module,           # a `MaskedAutoencoder`, a `RoMAE` or a timm model; it stays as it is
     num_classes:int|None=None, # outputs; None keeps the number that a classifier has
@@ -293,7 +321,8 @@ def as_probe(
     encoder = model.encoder if isinstance(model, MaskedAutoencoder) else model
     if not (isinstance(encoder, nn.Module) and hasattr(encoder, 'reset_classifier')):
         raise TypeError(f'model: got a {type(encoder).__name__}; takes a MaskedAutoencoder, a RoMAE or a timm model')
-    num_classes = num_classes or getattr(encoder, 'num_classes', 0)
+    choice('pool', pool, POOLS)
+    num_classes = whole('num_classes', num_classes, 1, _CLASSES, none=True) or getattr(encoder, 'num_classes', 0)
     if not num_classes: raise ValueError('num_classes: got None for a model without a head; takes the number of classes')
     probe, kept = copy.deepcopy(encoder), _head_norm(encoder)
     pool = pool or _own_pool(encoder)
@@ -307,9 +336,9 @@ def _head_norm(encoder):
     norm = getattr(encoder, 'fc_norm', None)
     return norm.state_dict() if norm is not None and len(norm.state_dict()) else None
 
-def _probe_head(model):
-    head = model.get_classifier() if hasattr(model, 'get_classifier') else None
-    if not isinstance(head, ProbeHead): raise TypeError(f'model: got a {type(model).__name__} without a ProbeHead; takes what as_probe made')
+def _probe_head(probe):
+    head = probe.get_classifier() if hasattr(probe, 'get_classifier') else None
+    if not isinstance(head, ProbeHead): raise ArgumentTypeError('probe', f'a {type(probe).__name__} without a ProbeHead', 'what as_probe made')
     return head
 
 # %% ../nbs/21_probes.ipynb #35bf91b2
@@ -336,6 +365,13 @@ def _lars(params, lr=0.):
 
 PROBE_OPTIMIZERS = dict(lars=_lars, sgd=partial(SGD, mom=.9, wd=0.))
 
+class _LoneSample(Callback):
+    "A last batch of one sample has no deviation to norm by: it is normed as in evaluation, by what other batches left behind."
+    order, run_valid = 19, False
+    def before_batch(self): self._norm().train(len(self.xb[0]) > 1)
+    def after_batch(self): self._norm().train()
+    def _norm(self): return _probe_head(get_model(self.model))[0]
+
 class ProbeLearner(Learner):
     "A Learner of a frozen encoder's linear head."
     base_lr = .1
@@ -346,7 +382,8 @@ class ProbeLearner(Learner):
         cbs=None,               # for this fit
     ):
         "Train the head, by `cosine_schedule`."
-        if lr is None: lr = scaled_lr(self.base_lr, 'mae', self.dls.train.bs)
+        n_epoch, lr = whole('n_epoch', n_epoch, 1), number('lr', lr, above=0, none=True)
+        if lr is None: lr = scaled_lr(self.base_lr, 'mae', samples_per_batch(self.dls.train))
         self.fit(n_epoch, lr, cbs=L(cosine_schedule(lr, warmup)) + L(cbs))
 
 def probe_learner(
@@ -360,11 +397,16 @@ def probe_learner(
     **kwargs                   # for `Learner`: cbs, path, loss_func, ...
 ) -> ProbeLearner:             # its model a copy; `fit_probe` trains it
     "A Learner for linear probing, after MAE (arXiv 2111.06377, appendix A.1)."
-    if isinstance(optimizer, str) and optimizer not in PROBE_OPTIMIZERS:
-        raise ValueError(f'optimizer: got {optimizer!r}; takes {", ".join(map(repr, PROBE_OPTIMIZERS))}, or an opt_func')
+    if not callable(optimizer) and not (isinstance(optimizer, str) and optimizer in PROBE_OPTIMIZERS):
+        raise ArgumentValueError('optimizer', shown(optimizer), f'{", ".join(map(repr, PROBE_OPTIMIZERS))}, or a fastai opt_func')
+    base_lr, num_classes = number('base_lr', base_lr, above=0), whole('num_classes', num_classes, 1, _CLASSES, none=True)
+    for m in L(metrics): function('metrics', m, 'a function of predictions and labels, a Metric, or several')
+    keywords(kwargs, set(inspect.signature(Learner.__init__).parameters) - {'self', 'dls', 'model', 'metrics'}, 'Learner')
+    instance('dls', dls, DataLoaders, 'DataLoaders')
+    if samples_per_batch(dls.train) == 1: raise ArgumentValueError('dls', 'batches of one sample', 'two or more, batch norm has nothing to norm one by')
     if not isinstance(getattr(model, 'get_classifier', lambda: None)(), ProbeHead):
         model = as_probe(model, num_classes or getattr(dls, 'c', None), pool)
-    cbs = L(ModelInputs()) + L(kwargs.pop('cbs', None))
+    cbs = L(ModelInputs(), _LoneSample()) + L(kwargs.pop('cbs', None))
     learn = ProbeLearner(dls, model, cbs=cbs, **dict(
         loss_func=CrossEntropyLossFlat(), opt_func=PROBE_OPTIMIZERS.get(optimizer, optimizer) if isinstance(optimizer, str) else optimizer,
         splitter=lambda m: L([list(m.get_classifier().parameters())]), metrics=metrics) | kwargs)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tempfile
 import torch
+from fastai.callback.core import Callback
 from fastai.callback.progress import CSVLogger, ProgressCallback
 from fastai.callback.schedule import LRFinder
 from fastai.data.core import DataLoaders
@@ -15,6 +16,7 @@ from fastai.data.load import DataLoader
 from fastai.learner import Learner, Metric
 from fastcore.basics import noop
 from romae_nb.data import GridDataset, IrregularDataset, TokenDL, dataloaders
+from romae_nb.stepping import Accumulate, HalfPrecision
 
 
 # %% a4aaa0cf
@@ -84,6 +86,59 @@ def test_a_trial_like_fastais():
     assert a.recorder.lrs == b.recorder.lrs and a.recorder.losses == b.recorder.losses and len(a.recorder.lrs) > 5
     a.fit(1, 1e-3); b.fit(1, 1e-3)
     assert all(x.equal(y) for x, y in zip(a.model.parameters(), b.model.parameters())) and a.recorder.values == b.recorder.values
+
+
+# %% 8b691854
+def test_what_accelerate_was_asked_for():
+    def tiny():
+        dls = dataloaders(GridDataset(torch.randn(12, 4, 2), [0, 1] * 6), splits=(range(8), range(8, 12)), bs=2, device='cpu')
+        learn = Learner(dls, torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(8, 2)), loss_func=torch.nn.CrossEntropyLoss())
+        learn.remove_cb(ProgressCallback); learn.logger = noop
+        return learn
+
+    class Steps(Callback):
+        order = 1                                                        # before mixed precision casts predictions back
+        def before_fit(self): self.types, self.made = set(), 0
+        def after_pred(self): self.types.add(self.pred.dtype)
+        def after_step(self): self.made += 1
+
+    def fitted(learn=None, **env):
+        with pytest.MonkeyPatch.context() as m:
+            for k, v in env.items(): m.setenv(f'ACCELERATE_{k}', v)
+            learn = learn or tiny()
+            before = list(learn.cbs)
+            with distributed(learn): learn.fit(1, 1e-3, cbs=(seen := Steps()))
+            assert list(learn.cbs) == before
+        return seen.types, seen.made
+
+    assert fitted() == fitted(MIXED_PRECISION='no', DYNAMO_BACKEND='NO', USE_FSDP='false') == ({torch.float32}, 4)
+    assert fitted(MIXED_PRECISION='bf16') == ({torch.bfloat16}, 4) and fitted(GRADIENT_ACCUMULATION_STEPS='2') == ({torch.float32}, 2)
+    half = tiny(); half.add_cbs([HalfPrecision('bf16'), Accumulate(4)])
+    assert fitted(half, MIXED_PRECISION='bf16', GRADIENT_ACCUMULATION_STEPS='4') == ({torch.bfloat16}, 1)
+    for env, says in ((dict(MIXED_PRECISION='fp8'), "--mixed_precision: got 'fp8'; takes 'no', 'bf16', 'fp16'"), (dict(USE_FSDP='true'), '--use_fsdp: got it; takes no such option'),
+                      (dict(DYNAMO_BACKEND='INDUCTOR'), "--dynamo_backend: got 'inductor'; takes 'no'"), (dict(GRADIENT_ACCUMULATION_STEPS='x'), "STEPS: got 'x'; takes a whole number"),
+                      (dict(MIXED_PRECISION='fp16'), "dtype: got 'fp16' on a CPU")):
+        with pytest.raises(ValueError, match=says): fitted(**env)
+    for env, says in ((dict(MIXED_PRECISION='fp16'), 'cbs: got a callback for bf16 beside accelerate launch --mixed_precision fp16; takes one of them'),
+                      (dict(GRADIENT_ACCUMULATION_STEPS='3'), r'cbs: got Accumulate\(4\) beside ACCELERATE_GRADIENT_ACCUMULATION_STEPS=3')):
+        with pytest.raises(ValueError, match=says): fitted(half, **env)
+    with pytest.warns(UserWarning, match='--num_processes: got more than one, and one was started'), pytest.MonkeyPatch.context() as m:
+        m.setenv('MASTER_ADDR', '127.0.0.1')
+        fitted(MIXED_PRECISION='no')
+
+
+# %% eae9683f
+def test_arguments_are_named():
+    for bad in (None, 3, 'x', [], True):
+        with pytest.raises(TypeError, match='learn: got a .*; takes a Learner'): distributed(bad).__enter__()
+        with pytest.raises(TypeError, match='dl: got a .*; takes a DataLoader'): Share(bad, True)
+        with pytest.raises(TypeError, match='metric: got a .*; takes a Metric'): join_metric(bad)
+        with pytest.raises(TypeError, match='metrics: got a .*; takes a list of Metrics'): check_metrics([bad])
+    for bad in (None, 3, 'x', True):
+        with pytest.raises(TypeError, match='parts: got a .*; takes a list of lists'): in_turn(bad)
+    with pytest.raises(TypeError, match="find_unused_params: got an unknown keyword.*did you mean 'find_unused_parameters'"): ManyProcesses(find_unused_params=True)
+    for name, bad in (('training', None), ('training', 1), ('rank', -1), ('rank', 2), ('rank', 1.5), ('rank', True), ('world_size', 0), ('world_size', 'x'), ('world_size', [])):
+        with pytest.raises((TypeError, ValueError), match=f'{name}: got'): Share(plain(4, 2), **dict(training=True, rank=0, world_size=2) | {name: bad})
 
 
 # %% d85471e4

@@ -4,6 +4,7 @@ from romae_nb.optim import *
 
 
 # %% 189c2c51
+import math
 import warnings
 import pytest
 import numpy as np
@@ -46,6 +47,16 @@ def test_rates_are_timms():
             assert got.keys() == want.keys() and all(got[k] == pytest.approx(want[k]) for k in want)
     with pytest.raises(ValueError, match=r'groups: got parameters of layers \[0, 1, 2\] in group 0'): layer_rates(head_groups(m := romae()), m, 1.)
     with pytest.raises(ValueError, match='decay: got 1.5'): layer_rates([], romae(), 1., 1.5)
+
+
+# %% 3484fc69
+def test_adams_get_a_shorter_second_moment():
+    for name in ('adamw', 'adam', 'lamb', 'nadamw', 'lookahead_adamw'):
+        assert moments(name, None) == dict(betas=(.9, .95)) and moments(name, dict(betas=(.8, .9), eps=1e-6)) == dict(betas=(.8, .9), eps=1e-6)
+        opt = sparing(name, romae(), **moments(name, None))([[*romae().parameters()]], lr=1)
+        assert {g['betas'] for g in opt.opt.param_groups} == {(.9, .95)}
+    for name in ('sgd', 'lars', 'lion', 'adan', 'adafactor', Adam): assert moments(name, dict(eps=1e-6)) == dict(eps=1e-6)
+    assert moments('nothing', None) == {}
 
 
 # %% ae7f66df
@@ -102,11 +113,16 @@ def test_groups_look_like_the_learners_own():
 
 # %% 3857fac9
 def test_optimizers_refuse():
-    for f, match in [(lambda: sparing('adamv', romae()), "opt_func: got 'adamv'; takes a function, or one of .*adamw.*Did you mean adam"),
+    for f, match in [(lambda: sparing('adamv', romae()), "opt_func: got 'adamv'; takes a function, or one of .*adamw.*did you mean 'adam"),
                      (lambda: learner(opt_func='adafactor').fit_one_cycle(1), 'mom: got a value for Adafactor, which has none'),]:
         with pytest.raises(ValueError, match=match): f()
     with pytest.raises(TypeError, match='betas: got a keyword beside a function'): sparing(Adam, romae(), betas=(.9, .95))
     assert sparing('adamw', romae(), betas=(.9, .95))([[*romae().parameters()]], lr=1).hypers[0]['sqr_mom'] == .95
+    for kw in (dict(momentm=.9), dict(betas=(2., .9)), dict(eps='x')):
+        with pytest.raises(ValueError, match='opt_kw: got .*; takes what adamw takes'): sparing('adamw', romae(), **kw)
+    for bad in (None, True, 3, math.nan, []):
+        with pytest.raises(TypeError, match='opt_func: got .*; takes a function'): sparing(bad, romae())
+        with pytest.raises(TypeError, match='model: got a .*; takes a module'): sparing(Adam, bad)
     with pytest.warns(UserWarning, match='opt_func: made a OptimWrapper'):
         learner(opt_func=lambda params, lr: OptimWrapper(params, torch.optim.AdamW, lr=lr)).fit(1, 1e-3)
 
@@ -135,7 +151,7 @@ def test_cosine_is_timms():
     for steps, warmup in [(50, 5), (12, 0), (9, 7)]:
         f = cosine_schedule(.3, warmup / steps, 1e-3).scheds['lr']
         assert np.array([f(t / steps) for t in range(steps)]) == pytest.approx(timms(.3, steps, warmup, 1e-3), abs=2e-6)
-    with pytest.raises(ValueError, match='warmup: got 1.0 of the training'): cosine_schedule(.1, 1.)
+    with pytest.raises(ValueError, match='warmup: got 1.0; takes a number, 0 or more, less than 1'): cosine_schedule(.1, 1.)
 
 
 # %% a945b2e7
@@ -145,3 +161,26 @@ def test_cosine_in_a_fit():
     want = timms(.4, 9, 3, 0.)
     assert learn.recorder.lrs == pytest.approx(want, abs=2e-6)
     assert [h['lr'] for h in learn.opt.hypers] == pytest.approx([want[-1] * i / 4 for i in (1, 2, 3, 4)], abs=2e-6)
+
+
+# %% 9419359b
+def test_arguments_are_named():
+    junk = dict(none=None, true=True, text='x', negative=-1., nan=math.nan, list=[], dict={})
+    def refused(f, name, *allowed):
+        for kind, bad in junk.items():
+            if kind in allowed: continue
+            with pytest.raises((TypeError, ValueError), match=f'^{name}: got .*; takes'): f(bad)
+
+    m = romae()
+    groups = layer_groups(m)
+    refused(lambda x: layer_rates(groups, m, x), 'lr'); refused(lambda x: layer_rates(groups, m, 1., x), 'decay')
+    refused(lambda x: scaled_lr(x), 'lr'); refused(lambda x: scaled_lr(1., 'mae', x), 'batch'); refused(lambda x: scaled_lr(1., rule=x), 'rule', 'none')
+    refused(lambda x: scaled_lr(1., processes=x), 'processes', 'none'); refused(lambda x: scaled_lr(1., steps=x), 'steps')
+    refused(lambda x: cosine_schedule(x, .1), 'lrs')
+    for name in ('warmup', 'min_lr', 'start_lr'): refused(lambda x: cosine_schedule(**dict(lrs=1., warmup=.1) | {name: x}), name)
+    for f in (layer_groups, head_groups, decay_free, lambda x: layer_rates(groups, x, 1.)): refused(f, 'model')
+    refused(lambda x: moments('adamw', x), 'opt_kw', 'none', 'dict')
+    for f, method in ((layer_groups, 'group_matcher'), (head_groups, 'get_classifier')):
+        with pytest.raises(TypeError, match=f'model: got a Linear without {method}; takes a module with'): f(torch.nn.Linear(2, 2))
+    assert scaled_lr(np.float64(.1), 'mae', np.int64(512), np.int64(1)) == .2 and scaled_lr(np.array([.1, 0]), 'linear', processes=2) == [.2, 0]
+    assert type(scaled_lr(np.float64(.1))) is float

@@ -4,7 +4,7 @@ from romae_nb.probes import *
 
 
 # %% daf137d4
-import contextlib, io, pytest, random, tempfile
+import contextlib, io, math, pytest, random, tempfile
 import numpy as np
 import pandas as pd
 import timm
@@ -263,12 +263,12 @@ def test_lr_find_and_predictions_are_left_alone():
 # %% feaaafb9
 def test_probe_callback_refuses():
     dl = digits(60, 20).valid
-    with pytest.raises(ValueError, match="probes: got {'tsne'}; takes some of linear, knn"): ProbeCallback(dl, dl, probes=('knn', 'tsne'))
+    with pytest.raises(ValueError, match="probes: got 'tsne'; takes 'linear', 'knn'"): ProbeCallback(dl, dl, probes=('knn', 'tsne'))
     with pytest.raises(ValueError, match=r'probes: got \(\)'): ProbeCallback(dl, dl, probes=())
-    with pytest.raises(ValueError, match='every: got 0; takes a number of epochs'): ProbeCallback(dl, dl, every=0)
+    with pytest.raises(ValueError, match='every: got 0; takes a whole number, 1 or more'): ProbeCallback(dl, dl, every=0)
     with pytest.raises(ValueError, match='train: got None; takes a loader with labels'): ProbeCallback(None, dl)
     for cs in ((), (-1.,)):
-        with pytest.raises(ValueError, match='cs: got .*; takes positive numbers'): ProbeCallback(dl, dl, cs=cs)
+        with pytest.raises((TypeError, ValueError), match='cs: got .*; takes (positive numbers|a number, more than 0)'): ProbeCallback(dl, dl, cs=cs)
     some = lambda *numbers: TokenDL(Part(dl.dataset.dataset, numbers), device='cpu')
     y = dl.dataset.dataset.labels
     one_class = some(*(y == y[0]).nonzero().flatten().tolist()[:3])
@@ -392,13 +392,74 @@ def test_schedule_and_rate():
 
 # %% ad127381
 def test_probe_learner_refuses_and_takes():
-    with pytest.raises(ValueError, match="optimizer: got 'adam'; takes 'lars', 'sgd', or an opt_func"): probe_learner(digits(60, 20), small(), 'adam')
+    with pytest.raises(ValueError, match="optimizer: got 'adam'; takes 'lars', 'sgd', or a fastai opt_func"): probe_learner(digits(60, 20), small(), 'adam')
     vit = timm.create_model('vit_tiny_patch16_224', img_size=8, patch_size=4, in_chans=1, depth=1, num_classes=0)
     probing = quiet(probe_learner(digits(60, 20), vit))
     probing.fit_probe(1)
     assert probing.model.get_classifier()[1].out_features == 10
     again = probe_learner(digits(60, 20), probing.model)
     assert again.model is probing.model
+
+
+# %% 99e714f6
+def test_a_last_batch_of_one_sample():
+    for layout in ('dense', 'ragged'):
+        probing = quiet(probe_learner(digits(61, 20, layout == 'ragged', bs=20), small(tubelet=(1, 1, 1)), 'sgd', pool='avg'))
+        norms = []
+        class Norm(Callback):
+            order = 90
+            def after_pred(self): norms.append((len(self.xb[0]), probing.model.get_classifier()[0].training, self.pred.isfinite().all().item()))
+        probing.fit_probe(2, .1, cbs=Norm())
+        assert [n for n in norms if n[0] == 1] == [(1, False, True)] * 2 and {n[1] for n in norms if n[0] == 20} >= {True}
+    with pytest.raises(ValueError, match='dls: got batches of one sample; takes two or more'): probe_learner(digits(6, 4, bs=1), small())
+
+
+# %% b1efb901
+def test_two_probes_have_two_names():
+    a, b, learn = digits(120, 60), digits(80, 60), fitted([], 1)
+    learn.fit(2, 1e-3, cbs=[ProbeCallback(a.train, a.valid, every=1, probes=('knn', 'rank')), ProbeCallback(b.train, b.valid, every=1, probes=('rank', 'knn'), k=3),
+                            ProbeCallback(None, b.valid, probes=('rank',), prefix='clean')])
+    names, row = learn.recorder.metric_names[-6:-1], learn.recorder.values[-1][-5:]
+    assert names == ['knn', 'rank', 'rank_2', 'knn_2', 'clean_rank'] and row[2] == row[4] != row[1]
+    x, y = embeddings(learn.model, b.valid)
+    assert row[3] == knn_probe(*embeddings(learn.model, b.train), x, y, k=3) and not [m for m in learn.metrics if isinstance(m, ProbeValue)]
+
+
+# %% 28d3baa8
+def test_budgets_of_tokens_have_a_mean_batch():
+    dls = digits(61, 20, True)
+    dls = dataloaders(dls.train.dataset.dataset, splits=(range(41), range(41, 61)), max_tokens=700, device='cpu')
+    probing = quiet(probe_learner(dls, small(tubelet=(1, 1, 1)), 'sgd'))
+    probing.fit_probe(2)
+    assert max(probing.recorder.lrs) == pytest.approx(.1 * 41 / len(dls.train) / 256, rel=.05) and 2 < len(dls.train) < 10
+
+
+# %% 9adfde2b
+def test_arguments_of_probes_are_named():
+    junk = dict(none=None, true=True, text='x', negative=-1, zero=0, half=.5, nan=math.nan, list=[], dict={})
+    def refused(f, name, *allowed):
+        for kind, bad in junk.items():
+            if kind in allowed: continue
+            with pytest.raises((TypeError, ValueError), match=f'^{name}: got .*; takes'): f(bad)
+
+    dl, x, y = digits(60, 20).valid, torch.randn(6, 2), torch.tensor([0, 1] * 3)
+    made = lambda **kw: ProbeCallback(dl, dl, **kw)
+    refused(lambda v: made(every=v), 'every'); refused(lambda v: made(probes=v), 'probes'); refused(lambda v: made(pool=v), 'pool', 'none'); refused(lambda v: made(k=v), 'k')
+    refused(lambda v: made(temperature=v), 'temperature', 'none', 'half'); refused(lambda v: made(cs=v), 'cs'); refused(lambda v: made(prefix=v), 'prefix', 'text')
+    refused(lambda v: ProbeCallback(v, dl), 'train'); refused(lambda v: ProbeCallback(dl, v), 'valid')
+    refused(lambda v: linear_probe(x, y, x, y, cs=v), 'cs'); refused(lambda v: linear_probe(x, y, x, y, folds=v), 'folds'); refused(lambda v: linear_probe(x, y, x, y, seed=v), 'seed', 'zero')
+    refused(lambda v: knn_probe(x, y, x, y, k=v), 'k'); refused(lambda v: knn_probe(x, y, x, y, 1, chunk=v), 'chunk'); refused(lambda v: knn_probe(x, y, x, y, 1, v), 'temperature', 'none', 'half')
+    refused(lambda v: effective_rank(x, v), 'center', 'true'); refused(effective_rank, 'x'); refused(feature_spread, 'x'); refused(ProbeValue, 'column', 'text')
+    refused(lambda v: as_probe(small(), v), 'num_classes'); refused(lambda v: as_probe(small(), 3, v), 'pool', 'none'); refused(lambda v: as_probe(v, 3), 'model')
+    refused(lambda v: embeddings(v, dl), 'model'); refused(lambda v: embeddings(small(), v), 'dl', 'list'); refused(lambda v: embeddings(small(), dl, n_inp=v), 'n_inp', 'none')
+    some = digits(60, 20)
+    made = lambda **kw: probe_learner(some, small(), **kw)
+    refused(lambda v: made(optimizer=v), 'optimizer'); refused(lambda v: made(base_lr=v), 'base_lr', 'half'); refused(lambda v: made(num_classes=v), 'num_classes', 'none')
+    refused(lambda v: made(pool=v), 'pool', 'none'); refused(lambda v: probe_learner(v, small()), 'dls')
+    probing = quiet(made())
+    refused(lambda v: probing.fit_probe(v), 'n_epoch'); refused(lambda v: probing.fit_probe(1, v), 'lr', 'none', 'half'); refused(lambda v: probing.fit_probe(1, .1, v), 'warmup', 'zero', 'half')
+    with pytest.raises(TypeError, match="^metricz: got an unknown keyword; takes keywords of Learner"): made(metricz=[])
+    assert type(ProbeCallback(dl, dl, every=np.int64(2), k=np.int64(3)).k) is int
 
 
 # %% 1d10f95d

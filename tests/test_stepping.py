@@ -4,7 +4,7 @@ from romae_nb.stepping import *
 
 
 # %% e5483d77
-import copy, pytest, tempfile
+import copy, math, pytest, tempfile
 import numpy as np
 import timm
 import torch
@@ -58,7 +58,7 @@ def test_accumulation_equals_the_whole_batch():
         assert (a - start).abs().max() > 1e-3 and torch.allclose(a, b, atol=1e-5, rtol=0), (a - b).abs().max()
         counter = Steps(); runs[1].fit(1, .1, cbs=counter)
         assert counter.n == n_steps
-    with pytest.raises(ValueError, match='steps: got 0; takes 1 or more'): Accumulate(0)
+    with pytest.raises(ValueError, match='steps: got 0; takes a whole number, 1 or more'): Accumulate(0)
 
 
 # %% 1d1d04f2
@@ -96,7 +96,7 @@ def test_half_precision_on_a_cpu():
 
 # %% 0d0b4941
 def test_half_precision_refuses_and_cleans_up():
-    with pytest.raises(ValueError, match="dtype: got 'fp8'; takes 'bf16' or 'fp16'"): HalfPrecision('fp8')
+    with pytest.raises(ValueError, match="dtype: got 'fp8'; takes 'bf16', 'fp16'"): HalfPrecision('fp8')
     with pytest.raises(ValueError, match="dtype: got 'fp16' on a CPU; takes 'bf16' there"): classifier().fit(1, .1, cbs=HalfPrecision('fp16'))
     learn = classifier()
     handle = learn.model.blocks[1].register_forward_hook(lambda *_: 1 / 0)
@@ -153,9 +153,9 @@ def test_ema_follows_its_formula_and_leaves_training_alone():
 
 # %% b239a2a9
 def test_ema_state_goes_on():
-    whole, cut, again = (classifier() for _ in range(3))
+    uncut, cut, again = (classifier() for _ in range(3))
     a, b = EMA(.8), EMA(.8)
-    whole.fit(2, .1, cbs=a)
+    uncut.fit(2, .1, cbs=a)
     cut.fit(1, .1, cbs=b); again.model.load_state_dict(cut.model.state_dict())
     c = EMA(.8); c.load_state_dict(copy.deepcopy(b.state_dict())); again.fit(1, .1, cbs=c)
     assert c.step == a.step and all(x.equal(y) for x, y in zip(a.averaged.state_dict().values(), c.averaged.state_dict().values()))
@@ -188,3 +188,24 @@ def test_refuses_what_conflicts():
                        ([MixedPrecision(), GradientClip(), HalfPrecision()], 'MixedPrecision beside HalfPrecision: both choose'),
                        ([SaveModelCallback(), EMA()], 'SaveModelCallback beside EMA: averaged'), ([EMA_(), EMA_()], 'EMA_ twice; takes one')]:
         with pytest.raises(ValueError, match=match): refuse_conflicts(cbs)
+
+
+# %% ade0941a
+def test_arguments_are_named():
+    for bad in (None, True, 'x', -1, 0, 1.5, math.nan, []):
+        with pytest.raises((TypeError, ValueError), match='^steps: got .*; takes a whole number, 1 or more'): Accumulate(bad)
+    for bad in (None, True, 'x', -1, 1, 10**12, math.nan, []):
+        with pytest.raises((TypeError, ValueError), match='^decay: got .*; takes a number, 0 or more, less than 1'): EMA(bad)
+        with pytest.raises(ValueError, match="^dtype: got .*; takes 'bf16', 'fp16'"): HalfPrecision(bad)
+    for bad in (None, 'x', -1, 0, 1, math.nan, []):
+        with pytest.raises(TypeError, match='^warmup: got .*; takes True or False'): EMA(warmup=bad)
+    for make, word, meant in ((EMA, 'warmup_powr', 'warmup_power'), (HalfPrecision, 'init_scal', 'init_scale')):
+        with pytest.raises(TypeError, match=f"^{word}: got an unknown keyword; takes keywords of .*did you mean '{meant}'"): make(**{word: 1})
+    for bad in (3, 'x', [3], True, [int]):
+        for f in (refuse_conflicts, lambda cbs: leave_autocast(cbs, 0)):
+            with pytest.raises(TypeError, match='^cbs: got .*; takes a callback, a list of callbacks, or None'): f(bad)
+    for name, good in dict(init_scale=2., growth_factor=2, backoff_factor=.5, growth_interval=3).items():
+        assert HalfPrecision(**{name: good}).scaler_kw == {name: good}
+        for bad in (None, True, 'x', -1, 0, math.nan, []):
+            with pytest.raises((TypeError, ValueError), match=f'^{name}: got .*; takes a (whole )?number'): HalfPrecision(**{name: bad})
+    assert type(Accumulate(np.int64(3)).steps) is int and type(EMA(np.float32(.5)).kw['decay']) is float

@@ -13,6 +13,8 @@ from romae_nb.checkpoint import ExactCheckpoints, Seeds, random_states
 from romae_nb.data import IrregularDataset, dataloaders
 from romae_nb.learner import pretrain_learner
 from romae_nb.mae import MaskedAutoencoder
+from romae_nb.masking import make_mask
+from romae_nb.noise import RowNoise
 from romae_nb.stepping import DTYPES, EMA, Accumulate, ActivationCheckpointing, HalfPrecision
 from romae_nb.tubelets import Ragged
 
@@ -97,3 +99,12 @@ def test_two_processes_with_nccl(tmp_path):
     for name in ('pretraining', 'classification', 'many_callbacks', 'rates'):
         a, b = (torch.load(tmp_path/f'{name}-{r}.pt', weights_only=False, map_location='cpu') for r in (0, 1))    # written by ourselves a moment ago
         assert a['curve'] == b['curve'] and np.isfinite(a['curve']).all() and all(v.equal(b['weights'][k]) for k, v in a['weights'].items())
+
+
+@pytest.mark.parametrize('kind', ['random', 'span', 'tube', 'per_channel'])
+def test_samples_hide_the_same_on_a_gpu_and_on_a_cpu(kind):
+    "Numbers that belong to samples know no device; layouts, too."
+    rows = Ragged.from_rows([torch.randint(0, 5, (n, 2)).double() for n in (40, 7, 23)])
+    fn = make_mask(kind)
+    masks = [fn(x, .6, RowNoise([5, 0, 9], 3, x.device), x).data.cpu() for x in (rows, rows.to('cuda'))]
+    assert masks[0].equal(masks[1]) and masks[0].any()

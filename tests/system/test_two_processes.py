@@ -8,7 +8,7 @@ import torch
 SCRIPT = Path(__file__).with_name('two_processes.py')
 BIN = Path(sys.executable).parent
 SETTINGS = dict(OMP_NUM_THREADS='1', OMP_WAIT_POLICY='PASSIVE', MPLBACKEND='agg', PYTHONWARNINGS='ignore', PYTHONPATH=str(SCRIPT.parents[2]))
-SAME = ('pretraining', 'left_over', 'classification', 'rates')
+SAME = ('pretraining', 'left_over', 'drawn_masks', 'classification', 'rates')
 TORCHRUN = [BIN/'torchrun', '--nproc-per-node', '2', '--standalone']
 ACCELERATE = [BIN/'accelerate', 'launch', '--multi_gpu', '--num_processes', '2', '--num_machines', '1', '--mixed_precision', 'no', '--dynamo_backend', 'no']
 
@@ -45,9 +45,9 @@ def check_same(one, two):
         assert torch.isfinite(torch.tensor(t['curve'])).all()
 
 
-@pytest.mark.parametrize('name', ['pretraining', 'left_over'])
+@pytest.mark.parametrize('name', ['pretraining', 'left_over', 'drawn_masks'])
 def test_pretraining_equals_one_process(one, two, name):
-    "Weights, losses, the validation's masked loss and the predict-the-mean baseline; ragged predictions in the order of the data set."
+    "Weights, losses, the validation's masked loss and the predict-the-mean baseline; ragged predictions in the order of the data set; masks by value, and drawn."
     check_same(one[name], two[name])
     a = one[name][0]
     for b in two[name]:
@@ -99,3 +99,14 @@ def test_unequal_numbers_of_batches_end_together(two):
 
 def test_accelerate_launch(one, tmp_path):
     check_same(one['pretraining'], launch(ACCELERATE, tmp_path, 'pretraining', ACCELERATE_USE_CPU='true')['pretraining'])
+
+
+def test_accelerate_launch_in_half_precision(tmp_path):
+    half = [x if x != 'no' or ACCELERATE[i - 1] != '--mixed_precision' else 'bf16' for i, x in enumerate(ACCELERATE)]
+    two = launch(half, tmp_path, 'precision', ACCELERATE_USE_CPU='true')['precision']
+    assert [t['processes'] for t in two] == [2, 2] and all(t['dtypes'] == {'torch.bfloat16'} and not t['warned'] for t in two)
+
+
+def test_a_launch_that_starts_one_process_says_so(tmp_path):
+    only, = launch([BIN/'accelerate', 'launch', '--cpu', '--num_processes', '2', '--mixed_precision', 'no', '--dynamo_backend', 'no'], tmp_path, 'precision')['precision']
+    assert only['processes'] == 1 and only['dtypes'] == {'torch.float32'} and 'got more than one, and one was started' in only['warned'][0]

@@ -2,7 +2,7 @@
 
     torchrun --nproc-per-node 2 two_processes.py FOLDER [SCENARIO ...]
 """
-import sys
+import sys, warnings
 from pathlib import Path
 
 import numpy as np
@@ -63,9 +63,9 @@ def curves_of(learn):
     return dict(curve=[list(map(float, v)) for v in learn.recorder.values], losses=[float(x) for x in learn.recorder.losses])
 
 
-def pretraining(processes, folder, n=29, masks='value', layout='ragged', cbs=None):
+def pretraining(processes, folder, n=29, mask_fn=by_value, layout='ragged', cbs=None):
     torch.manual_seed(0 if processes == 1 else rank_distrib())        # the first process's weights are everybody's
-    mae = MaskedAutoencoder('romae_tiny_shallow', SHAPE, decoder_dim=16, decoder_heads=2, decoder_depth=1, mask_fn=by_value)
+    mae = MaskedAutoencoder('romae_tiny_shallow', SHAPE, decoder_dim=16, decoder_heads=2, decoder_depth=1, mask_fn=mask_fn)
     learn = quiet(pretrain_learner(loaders(n, per_process(8, processes), layout=layout), mae, opt_func=SGD, wd=.1, verbose=False, cbs=cbs))
     with distributed(learn):
         learn.fit(2, .05)
@@ -75,6 +75,11 @@ def pretraining(processes, folder, n=29, masks='value', layout='ragged', cbs=Non
 
 
 def left_over(processes, folder): return pretraining(processes, folder, n=25)    # the last batch has a single sample
+
+
+def drawn_masks(processes, folder):
+    "Masks as they come by default, and tokens left out: both belong to samples, whoever has them."
+    return pretraining(processes, folder, mask_fn='random', cbs=DropTokens(.2, seed=3))
 
 
 def classification(processes, folder):
@@ -153,7 +158,19 @@ def unequal(processes, folder):
     return dict(steps=steps, curve=learn.recorder.values)
 
 
-SCENARIOS = {f.__name__: f for f in (pretraining, left_over, classification, many_callbacks, randomness, unequal, rates)}
+def precision(processes, folder):
+    "What `accelerate launch` was told of precision, and whether it said that it starts one process where two were asked for."
+    torch.manual_seed(0)
+    learn = quiet(finetune_learner(loaders(8, 2), 'romae_tiny_shallow', opt_func=SGD, verbose=False, **{k: SHAPE[k] for k in ('embed_dim', 'depth', 'num_heads')}))
+    seen = set()
+    learn.model.blocks[0].mlp.fc1.register_forward_hook(lambda module, inputs, out: seen.add(str(out.dtype)))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter('always')
+        with distributed(learn): learn.fit(1, .1)
+    return dict(processes=processes, dtypes=seen, warned=[str(w.message) for w in caught if 'num_processes' in str(w.message)])
+
+
+SCENARIOS = {f.__name__: f for f in (pretraining, left_over, drawn_masks, classification, many_callbacks, randomness, unequal, rates, precision)}
 
 
 def main(folder, *names):
