@@ -57,11 +57,11 @@ def encode_labels(
     vocab=None,  # what class numbers or columns mean; None takes 0 to the largest number, False and True, or all names in order
 ) -> tuple[Tensor|None, list]:  # class numbers (n,) or zeros and ones (n, C), int64, or float32; and the vocabulary
     "Labels as numbers. Raises ValueError for other counts, types or values."
-    if vocab is not None: vocab = _vocab(vocab)
+    n, vocab = whole('n', n, low=1), None if vocab is None else _vocab(vocab)
     if labels is None: return None, []
     y = _label_array(labels)
     if y.shape[:1] != (n,) or y.ndim > 2 or not y.size:
-        raise ArgumentValueError('labels', f'shape {y.shape}', f'({n},), one per sample, or ({n}, C)')
+        raise ArgumentValueError('labels', f'shape {y.shape}', f'({n},), one per sample (n), or ({n}, C)')
     if y.dtype.kind not in 'iufUSOb' or y.ndim == 2 and y.dtype.kind not in 'iufb':
         raise ArgumentValueError('labels', f'type {y.dtype} and shape {y.shape}',
                                  'integers (class numbers from 0), bools or names (n,), zeros and ones (n, C), or numbers to predict')
@@ -87,7 +87,7 @@ def _class_numbers(y, vocab):
                                  'class numbers from 0 without gaps, or a vocab (names may be any numbers: give them as strings)')
     vocab = _vocab(range(int(y.max()) + 1)) if vocab is None and y.min() >= 0 else vocab
     if y.min() < 0 or y.max() >= len(vocab):
-        raise ArgumentValueError('labels', f'numbers from {y.min()} to {y.max()}', f'0 to {len(vocab) - 1}' if vocab else '0 or more')
+        raise ArgumentValueError('labels', f'numbers from {y.min()} to {y.max()}', f'0 to {len(vocab) - 1}, by the vocab' if vocab else '0 or more')
     return torch.from_numpy(y.astype(np.int64)), vocab
 
 def _class_names(y, vocab):
@@ -104,7 +104,8 @@ def _class_names(y, vocab):
 def _lacks(v): return v is None or type(v).__name__ in ('NAType', 'NaTType') or isinstance(v, float) and v != v
 
 def _vocab(names):
-    if isinstance(names, bytes) or not hasattr(names, '__iter__'): raise ArgumentTypeError('vocab', shown(names), 'names, one per class')
+    if isinstance(names, (str, bytes)) or not hasattr(names, '__iter__') or hasattr(names, '__array__') and not np.ndim(names):
+        raise ArgumentTypeError('vocab', shown(names), 'a list of names, one per class')
     names = list(names)
     try: ok = len(set(names)) == len(names) > 0 and not any(map(_lacks, names))
     except TypeError: ok = False
@@ -238,7 +239,8 @@ class IrregularDataset(TokenDataset):
 
 def _channel_names(channels):
     if channels is None: return None
-    if isinstance(channels, bytes) or not hasattr(channels, '__iter__'): raise ArgumentTypeError('channels', shown(channels), 'names, one per channel, or None')
+    if isinstance(channels, (str, bytes)) or not hasattr(channels, '__iter__') or hasattr(channels, '__array__') and not np.ndim(channels):
+        raise ArgumentTypeError('channels', shown(channels), 'a list of names, one per channel, or None')
     return list(channels)
 
 # %% ../nbs/10_datasets.ipynb #9a7e7848
@@ -422,7 +424,7 @@ class Part(GetAttr):
         if not isinstance(dataset, TokenDataset):
             raise ArgumentTypeError('dataset', type(dataset).__name__, 'an IrregularDataset or a GridDataset, or what the readers return')
         if scaling is not None: instance('scaling', scaling, Scaling, 'a Scaling, or None')
-        if indices is not None and not dataset.indexed: raise ArgumentValueError('splits', f'sample numbers for {dataset}', 'None, a stream has none')
+        if indices is not None and not dataset.indexed: raise ArgumentValueError('indices', f'sample numbers for {dataset}', 'None, a stream has none')
         self.dataset, self.layout, self.scaling = dataset, choice('layout', layout, LAYOUTS), scaling
         self.indices = range(len(dataset)) if indices is None else _indices(indices, len(dataset))
 
@@ -468,14 +470,15 @@ def _scaling_text(scaling, names):
 
 # %% ../nbs/10_datasets.ipynb #7dd363c2
 def _indices(indices, n):
-    if isinstance(indices, (str, bytes)) or not (hasattr(indices, '__iter__') or hasattr(indices, '__array__')):
-        raise ArgumentTypeError('splits', f'a part {shown(indices)}', f'sample numbers from 0 to {n - 1}, or {n} bools')
+    takes = f'sample numbers from 0 to {n - 1}, one at least'
+    if isinstance(indices, (str, bytes)) or not hasattr(indices, '__iter__') or hasattr(indices, '__array__') and not np.ndim(indices):
+        raise ArgumentTypeError('indices', f'a part {shown(indices)}', takes)
     try: idx = np.asarray(indices if hasattr(indices, '__len__') else list(indices))
-    except ValueError as e: raise ArgumentValueError('splits', f'a part that is no array ({e})', f'sample numbers from 0 to {n - 1}') from e
+    except ValueError as e: raise ArgumentValueError('indices', f'a part that is no array ({e})', takes) from e
     if idx.dtype == bool and idx.shape == (n,): idx = idx.nonzero()[0]
     if idx.ndim != 1 or not len(idx) or idx.dtype.kind not in 'iu' or idx.min() < 0 or idx.max() >= n:
         reach = f', {idx.min()} to {idx.max()}' if idx.size and idx.dtype.kind in 'iuf' else ''
-        raise ArgumentValueError('splits', f'a part of shape {idx.shape} and type {idx.dtype}{reach}', f'sample numbers from 0 to {n - 1}, one at least')
+        raise ArgumentValueError('indices', f'a part of shape {idx.shape} and type {idx.dtype}{reach}', takes)
     return idx.tolist()
 
 # %% ../nbs/10_datasets.ipynb #12b54721

@@ -22,7 +22,7 @@ from torch.utils.data import IterableDataset
 from torchvision.datasets import DatasetFolder
 
 from .arrays import as_numbers, exact_type
-from .checks import ArgumentTypeError, ArgumentValueError, choice, flag, function, instance, keywords, path_text, shown, whole
+from .checks import ArgumentTypeError, ArgumentValueError, choice, flag, function, instance, keywords, path_text, renamed, shown, whole
 from .datasets import TokenDataset, _vocab as _names
 from .files import ARRAYS, EXTENSIONS, MOST_NUMBERS, extra as _extra, read_image
 from .hub import _write_json
@@ -41,8 +41,8 @@ def to_values(
     choice('axes', axes, AXES)
     if isinstance(x, Image.Image): x, axes = np.array(x), 'HW' if len(x.getbands()) == 1 else 'HWC'
     if getattr(x, 'dtype', None) in (torch.bool, np.dtype(bool)): x = x * 1.        # a picture of yes and no
-    x = as_numbers('values', x)
-    if x.ndim != len(axes): raise ArgumentValueError('axes', f'{axes!r} for an array of shape {tuple(x.shape)}', f'one of {", ".join(AXES)} with as many axes')
+    x = as_numbers('x', x)
+    if x.ndim != len(axes): raise ArgumentValueError('axes', f'{axes!r} for an array x of shape {tuple(x.shape)}', f'one of {", ".join(AXES)} with as many axes')
     if axes == 'HW': x, axes = x.unsqueeze(0), 'CHW'
     if axes in ('HWC', 'THWC'): x = x.movedim(-1, -3)
     return x / 255 if x.dtype == torch.uint8 else x.to(exact_type(x, axis=-1 if axes == 'TC' else -3))
@@ -79,6 +79,9 @@ class ItemDataset(TokenDataset):
 
     def sample(self, image, label):
         "A tuple as batches are made of."
+        with renamed({'x': 'values'}): return self._sample(image, label)
+
+    def _sample(self, image, label):
         if not self.labelled: return (self.prepare(image),)
         try: number = operator.index(label)
         except TypeError as e: raise ArgumentValueError('items', f'label {shown(label)}', 'class numbers, or vocab=None for samples without labels') from e

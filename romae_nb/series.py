@@ -59,7 +59,7 @@ def _channels(channels, n):
     return channels
 
 def _names(name, x):
-    if isinstance(x, bytes) or not hasattr(x, '__iter__'): raise ArgumentTypeError(name, shown(x), 'names, in the order of their numbers')
+    if isinstance(x, (str, bytes)) or not hasattr(x, '__iter__') or hasattr(x, '__array__') and not np.ndim(x): raise ArgumentTypeError(name, shown(x), 'names, in the order of their numbers')
     return list(x)
 
 # %% ../nbs/12_series.ipynb #15ab1641

@@ -236,7 +236,7 @@ def test_nothing_is_left_after_training():
 
 # %% 2ed2cfdc
 def test_mixing_refuses():
-    for kw, match in ((dict(mixup=-1), 'mixup: got -1; takes a number, 0 or more'), (dict(mixup=0, cutmix=0), 'takes positive numbers'), (dict(prob=2), 'prob: got 2; takes 0 to 1')):
+    for kw, match in ((dict(mixup=-1), 'mixup: got -1; takes a number, 0 or more'), (dict(mixup=0, cutmix=0), 'takes positive numbers'), (dict(prob=2), 'prob: got 2; takes a number, 0 to 1')):
         with pytest.raises(ValueError, match=match): MixSamples(**kw)
     with pytest.raises(ValueError, match='cbs: got MixSamples beside MixUp: both mix'): learner([MixSamples(), MixUp()]).fit(1)
     with pytest.raises(ValueError, match='cbs: got MixSamples twice'): learner([MixSamples(), MixSamples()]).fit(1)
@@ -480,7 +480,7 @@ def test_image_transforms_refuse():
     evaluate = image_transforms(8, train=False)
     with pytest.raises(ValueError, match="crop: got 'rrc'; takes 'random', 'simple', None"): image_transforms(crop='rrc')
     with pytest.raises(ValueError, match='mean, std: got 2 and 3 numbers'): image_transforms(mean=(0., 0.))
-    for kw, match in [(dict(size='16'), "size: got '16'"), (dict(erase_prob=2.), 'erase_prob: got 2.0; takes 0 to 1'), (dict(auto_augment='best'), "auto_augment: got 'best' .Unknown AA policy"),
+    for kw, match in [(dict(size='16'), "size: got '16'"), (dict(erase_prob=2.), 'erase_prob: got 2.0; takes a number, 0 to 1'), (dict(auto_augment='best'), "auto_augment: got 'best' .Unknown AA policy"),
                       (dict(interpolation='cubic-ish'), "interpolation: got 'cubic-ish'; takes 'nearest'"), (dict(size=0), 'size: got 0'), (dict(size=(8,)), 'size: got'), (dict(hflip='a'), "hflip: got 'a'"), (dict(train=1), 'train: got 1'),
                       (dict(crop_pct=0), 'crop_pct: got 0'), (dict(mean=.5), 'mean: got 0.5'), (dict(std=(0., 1., 1.)), 'std: got 0.0'), (dict(scale=.5), 'scale: got 0.5'), (dict(scale=(.5, 2)), 'scale: got 2'), (dict(ratio=(2, 1)), 'ratio: got'), (dict(color_jitter='a'), "color_jitter: got 'a'"),
                       (dict(auto_augment=3), 'auto_augment: got a int'), (dict(interpolation='cubic-ish', train=False), "got 'cubic-ish'")]:

@@ -311,7 +311,7 @@ def test_dataloaders_refuse():
         ((ds,), dict(splits=(range(5), [])), r'splits: got a part of shape \(0,\)'),
         ((ds, ds), dict(splits=(range(5), [7])), 'datasets: got 2 with splits'), ((ds, tiny(False)), {}, 'takes one kind'),
         ((ds, ds), dict(layout='dense'), "layout: got 'dense'; takes 'ragged', 'padded'"), ((ds, ds), dict(bs=0), 'bs: got 0'),
-        ((3, ds), {}, 'dataset: got a int; takes a dataset of ours, a Subset, or one with __len__'),
+        ((3, ds), {}, 'datasets: got a int; takes a dataset of ours, a Subset, or one with __len__'),
         ((ds, ds), dict(max_tokens=0), 'max_tokens: got 0'), ((ds, ds), dict(max_tokens=4), 'max_tokens: got 4, and sample'),
         ((ds, IrregularDataset(ds.values, ds.positions, ds.labels, ds.vocab, marks=True)), {}, 'marks True beside False'),
         ((ds, IrregularDataset([v[:, :1] for v in ds.values], ds.positions, ds.labels)), {}, 'n_values 1 beside 2'),
@@ -409,7 +409,7 @@ def test_shows_everything():
 # %% d81f125c
 def test_rows_and_columns():
     dl = pair(tiny(), bs=7).train
-    for kw, shape in [({}, (3, 3)), (dict(nrows=1), (1, 7)), (dict(nrows=2), (2, 4)), (dict(ncols=2), (4, 2)), (dict(nrows=2, ncols=2), (2, 2)), (dict(max_n=4, ncols=5), (1, 5)), (dict(nrows=4, ncols=3), (4, 3))]:
+    for kw, shape in [({}, (3, 3)), (dict(nrows=1), (1, 7)), (dict(nrows=2), (2, 4)), (dict(ncols=2), (4, 2)), (dict(nrows=2, ncols=2), (2, 2)), (dict(max_n=4, ncols=5), (1, 4)), (dict(nrows=4, ncols=3), (4, 3)), (dict(ncols=10**9), (1, 7))]:
         dl.show_batch(**kw)
         axes = plt.gcf().axes
         spec = axes[0].get_gridspec()
@@ -504,7 +504,7 @@ def test_subsets_and_own_datasets():
 def test_labels_of_all_kinds_are_shown():
     for labels, out, titles, colors in [([[0, 1]] * 9 + [[1, 1]], torch.tensor([[False, True], [True, False]]), ['b / b', 'b / a'], 'kr'),
                                         ([1.5] * 10, torch.tensor([[1.234567], [2.]]), ['1.5 / 1.23', '1.5 / 2'], 'kk'), ([[1., 2.]] * 10, torch.zeros(2, 2), ['1, 2 / 0, 0'] * 2, 'kk')]:
-        dls = pair(IrregularDataset(tiny().values, tiny().positions, labels, vocab='ab' if isinstance(labels[0], list) and labels[0][0] == 0 else None), bs=2)
+        dls = pair(IrregularDataset(tiny().values, tiny().positions, labels, vocab=['a', 'b'] if isinstance(labels[0], list) and labels[0][0] == 0 else None), bs=2)
         b = dls.valid.one_batch()
         dls.valid.show_batch(b); assert [ax.get_title() for ax in plt.gcf().axes] == [t.split(' / ')[0] for t in titles]
         dls.valid.show_results(b, out); assert [(ax.get_title(), ax.title.get_color()) for ax in plt.gcf().axes] == list(zip(titles, colors))

@@ -29,18 +29,18 @@ flat_two = [np.zeros(3), np.zeros(1)]
     (dict(values=[[1., 2, 1e300], [1.]]), r'values: sample 0 holds numbers that are infinite \(as torch.float32\)'),
     (dict(positions=[[1., 2, math.nan], [1.]]), 'positions: sample 0 holds numbers that are infinite .*, or NaN'),
     (dict(positions=[np.arange(3).astype('datetime64[s]'), [1.]]), r'positions: got type datetime64\[s\] in sample 0; takes real numbers, dates as seconds'),
-    (dict(marks='yes'), "marks: got 'yes'; takes True"), (dict(labels=[0, 1], vocab=3), 'vocab: got 3; takes names'), (dict(channels=3), 'channels: got 3; takes names'),
+    (dict(marks='yes'), "marks: got 'yes'; takes True"), (dict(labels=[0, 1], vocab=3), 'vocab: got 3; takes a list of names'), (dict(channels=3), 'channels: got 3; takes a list of names'),
     (dict(channel_axis=True), 'channel_axis: got True'), (dict(labels=pd.array([1, None], dtype='Int64')), 'labels: got NaN or infinite numbers for sample 1'), (dict(labels=['a', pd.NA]), 'labels: got <NA> for sample 1'),
-    (dict(labels=np.ma.array([1, 0], mask=[0, 1]), vocab='ab'), 'labels: got NaN or infinite numbers for sample 1'), (dict(labels=[['a'], 'b']), 'labels: got a list that is no array'),
+    (dict(labels=np.ma.array([1, 0], mask=[0, 1]), vocab=['a', 'b']), 'labels: got NaN or infinite numbers for sample 1'), (dict(labels=[['a'], 'b']), 'labels: got a list that is no array'),
     (dict(positions=[np.ma.array([1., 2, 3], mask=[0, 1, 0]), [1.]]), 'positions: sample 0 holds numbers that are infinite .*, or NaN'), (dict(channels=['u']), r"channels: got \['u'\]; takes 2 names"),
     (dict(channel_axis=0), 'channel_axis: got 0 for tokens of 2 values'), (dict(values=flat_two, channel_axis=1), 'channel_axis: got 1 .* takes an axis from 0 to 0'),
     (dict(values=flat_two, channel_axis=0), 'positions: got channel numbers from 0 to 0 on axis 0; takes whole ones from 1'),
-    (dict(values=flat_two, positions=[[1., 2., 3.], [1.]], channel_axis=0, channels='ab'), 'positions: got channel numbers from 1 to 3 on axis 0; takes whole ones from 1 to 2'),
+    (dict(values=flat_two, positions=[[1., 2., 3.], [1.]], channel_axis=0, channels=['a', 'b']), 'positions: got channel numbers from 1 to 3 on axis 0; takes whole ones from 1 to 2'),
     (dict(labels=['a', None]), 'labels: got None for sample 1'), (dict(labels=np.array(['a', 1], object)), 'labels: got several types'),
-    (dict(labels=['a', 'b'], vocab='aa'), r"vocab: got \['a', 'a'\]; takes"), (dict(labels=[0, 10**9]), 'labels: got numbers up to 1000000000; takes class numbers'),
-    (dict(labels=[.5, math.nan]), 'labels: got NaN or infinite numbers for sample 1'), (dict(labels=[0., 1.], vocab='ab'), 'labels: got type float64 beside a vocab'),
+    (dict(labels=['a', 'b'], vocab=['a', 'a']), r"vocab: got \['a', 'a'\]; takes"), (dict(labels=[0, 10**9]), 'labels: got numbers up to 1000000000; takes class numbers'),
+    (dict(labels=[.5, math.nan]), 'labels: got NaN or infinite numbers for sample 1'), (dict(labels=[0., 1.], vocab=['a', 'b']), 'labels: got type float64 beside a vocab'),
     (dict(labels=[.5, 1e39]), 'labels: got NaN or infinite numbers for sample 1: 1e.39; takes finite'), (dict(labels=[[0, 2], [1, 0]]), 'labels: got numbers from 0 to 2 in shape'),
-    (dict(labels=[[0, 1], [1, 0]], vocab='a'), 'vocab: got 1 names; takes 2'), (dict(labels=(i for i in range(2))), r'labels: got shape \(\)'),
+    (dict(labels=[[0, 1], [1, 0]], vocab=['a']), 'vocab: got 1 names; takes 2'), (dict(labels=(i for i in range(2))), r'labels: got shape \(\)'),
     (dict(values=[np.zeros((3, 2)), np.zeros((1, 1))]), r'values: got arrays of shapes \[\(1, 1\), \(3, 2\)\]; takes one'),
     (dict(values=[np.zeros((3, 2)), np.zeros((0, 2))]), 'values: sample 1 is empty'),
     (dict(values=[np.zeros((3, 2), dtype=bool)] * 2), 'values: got type bool in sample 0'),
@@ -48,8 +48,8 @@ flat_two = [np.zeros(3), np.zeros(1)]
     (dict(positions=[np.zeros(3), np.zeros(2)]), 'positions: sample 1 has 2 tokens; takes 1'),
     (dict(labels=[0]), r'labels: got shape \(1,\); takes \(2,\)'),
     (dict(labels=[-1, 0]), 'labels: got numbers from -1'),
-    (dict(labels=[0, 5], vocab='ab'), 'labels: got numbers from 0 to 5; takes 0 to 1'),
-    (dict(labels=['a', 'c'], vocab='ab'), r"labels: got \['c'\]; takes what vocab holds")])
+    (dict(labels=[0, 5], vocab=['a', 'b']), 'labels: got numbers from 0 to 5; takes 0 to 1'),
+    (dict(labels=['a', 'c'], vocab=['a', 'b']), r"labels: got \['c'\]; takes what vocab holds")])
 def test_irregular_refuses(kw, match):
     with pytest.raises((ValueError, TypeError), match=match): IrregularDataset(**dict(values=two, positions=[np.zeros(3), np.zeros(1)]) | kw)
 

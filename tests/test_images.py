@@ -102,7 +102,7 @@ def test_broken_files_are_named():
 def test_items_refuse():
     image = np.zeros((1, 4, 4))
     for items, match in [([(image, None)], r'items: got label None; takes class numbers, or vocab=None .*\(sample 0\)'), ([(image, .7)], 'items: got label 0.7'), ([(image, 'a')], "items: got label 'a'"),
-                         ([image], 'items: got a ndarray at 0'), ([('x.png', 0)], r'values: got type <U5; takes real numbers'), ([(image[0], 0)], r"axes: got 'CHW' for an array of shape \(4, 4\).*\(sample 0\)")]:
+                         ([image], 'items: got a ndarray at 0'), ([('x.png', 0)], r'values: got type <U5; takes real numbers'), ([(image[0], 0)], r"axes: got 'CHW' for an array x of shape \(4, 4\).*\(sample 0\)")]:
         with pytest.raises(ValueError, match=match): ItemDataset(items, ['a'])[0]
     for bad, match in [(((image, 0) for _ in range(2)), 'items: got a generator; takes a sequence'), ('ab', 'items: got a str'), ({0: (image, 0)}, 'items: got a dict')]:
         with pytest.raises(TypeError, match=match): ItemDataset(bad)
@@ -125,7 +125,7 @@ def test_arrays_in_folders():
         assert collate(list(ds), False, num_classes=ds.c)[0].shape == (12, 13, 8, 8)
         assert folder_dataset(d, transform=lambda x: x[:, ::2])[0][0].shape == (13, 4, 8)
         assert folder_dataset(d, axes='HWC')[0][0].shape == (8, 13, 8)
-        with pytest.raises(ValueError, match=r"axes: got 'HW' for an array of shape \(13, 8, 8\)"): folder_dataset(d, axes='HW')[0]
+        with pytest.raises(ValueError, match=r"axes: got 'HW' for an array x of shape \(13, 8, 8\)"): folder_dataset(d, axes='HW')[0]
     with TemporaryDirectory() as d:
         (Path(d)/'walk').mkdir()
         film = np.arange(2 * 3 * 4 * 1, dtype=np.uint8).reshape(2, 3, 4, 1)
