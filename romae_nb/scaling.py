@@ -38,7 +38,7 @@ class Scaling:
             raise ArgumentValueError('std', f'mean={self.mean} and std={self.std}', 'as many numbers in both')
         for x in self.std: number('std', x, above=0)
         if self.rebase is not None: object.__setattr__(self, 'rebase', _whole_rebase(self.rebase))
-        axes = None if self.rebase is None else len(self.rebase.origin) - 1
+        axes = 63 if self.rebase is None else len(self.rebase.origin) - 1
         object.__setattr__(self, 'channel_axis', whole('channel_axis', self.channel_axis, low=0, high=axes, none=True))
 
     @property
