@@ -50,16 +50,19 @@ def series_dataset(
 
 # %% ../nbs/12_series.ipynb #1874733f
 def _arrays(name, xs):
-    if isinstance(xs, (str, bytes)) or not hasattr(xs, '__iter__'): raise ArgumentTypeError(name, f'a {type(xs).__name__}', 'one array per sample')
+    if isinstance(xs, (str, bytes)) or not hasattr(xs, '__iter__'):
+        raise ArgumentTypeError(name, f'a {type(xs).__name__}', 'one array per sample')
     return [as_numbers(name, x, f' in sample {i}').numpy() for i, x in enumerate(xs)]
 
 def _channels(channels, n):
     channels = list(range(n)) if channels is None else _names('channels', channels)
-    if len(channels) != n or len(set(channels)) != n: raise ArgumentValueError('channels', f'{channels[:8]}', f'{n} names, all different')
+    if len(channels) != n or len(set(channels)) != n:
+        raise ArgumentValueError('channels', f'{channels[:8]}', f'{n} names, all different')
     return channels
 
 def _names(name, x):
-    if isinstance(x, (str, bytes)) or not hasattr(x, '__iter__') or hasattr(x, '__array__') and not np.ndim(x): raise ArgumentTypeError(name, shown(x), 'names, in the order of their numbers')
+    if isinstance(x, (str, bytes)) or not hasattr(x, '__iter__') or hasattr(x, '__array__') and not np.ndim(x):
+        raise ArgumentTypeError(name, shown(x), 'names, in the order of their numbers')
     return list(x)
 
 # %% ../nbs/12_series.ipynb #15ab1641
@@ -77,20 +80,24 @@ def from_frame(
 ) -> IrregularDataset:      # samples in the order in which they first appear, tokens in order of time; their names in `ids`
     "Readings of a table as a dataset. Raises ValueError for columns, channels, times or labels that are not as they must be."
     frame = _as_pandas('frame', frame)
-    wide = isinstance(value, list) or isinstance(value, tuple) and value not in list(frame.columns)     # a tuple may name a column
+    # a tuple may name a column
+    wide = isinstance(value, list) or isinstance(value, tuple) and value not in list(frame.columns)
     columns = dict(id=id, time=time) | ({} if wide or channel is None else dict(channel=channel))
     _check_frame(frame, columns, value if wide else [value])
     long = _wide_to_long(frame, id, time, value) if wide else _long(frame, id, time, channel, value)
     found = long['channel'].unique().tolist()
-    if len({isinstance(c, str) for c in found}) > 1: raise ArgumentValueError('channel', f'numbers and strings: {found[:4]}', 'names of one kind')
+    if len({isinstance(c, str) for c in found}) > 1:
+        raise ArgumentValueError('channel', f'numbers and strings: {found[:4]}', 'names of one kind')
     channels = (list(value) if wide else sorted(found)) if channels is None else _names('channels', channels)
-    if unknown := [c for c in found if c not in channels]: raise ArgumentValueError('channels', f'{unknown[:4]} in the frame', f'{channels[:8]}')
+    if unknown := [c for c in found if c not in channels]:
+        raise ArgumentValueError('channels', f'{unknown[:4]} in the frame', f'{channels[:8]}')
     if (twice := long.duplicated(['id', 'time', 'channel'])).any():
         first = long.loc[twice, ['id', 'time', 'channel']].iloc[0].to_dict()
         raise ArgumentValueError('frame', f'two readings of {first}', 'one per sample, time and channel')
     ids = long['id'].unique().tolist()
     table = long.pivot(index=['id', 'time'], columns='channel', values='value').reindex(columns=channels)
-    rows = {k: (g.to_numpy(float), g.index.get_level_values(1).to_numpy()) for k, g in table.groupby(level=0, sort=False)}
+    rows = {k: (g.to_numpy(float), g.index.get_level_values(1).to_numpy()) for k,
+            g in table.groupby(level=0, sort=False)}
     for k in ids:
         if np.isnan(rows[k][0]).all(): raise ValueError(f'{id}: sample {k!r} holds no reading; takes one at least')
     y = None if labels is None else _labels_by_id(frame, labels, id, ids)
@@ -103,27 +110,33 @@ def _long(frame, id, time, channel, value):
     "One reading a line, under our names."
     import pandas as pd
     return pd.DataFrame(dict(id=_keys(frame[id], 'id'), time=_seconds(frame[time], 'time'),
-                             channel=0 if channel is None else _keys(frame[channel], 'channel'), value=_readings(frame[value], 'value')))
+                             channel=0 if channel is None else _keys(frame[channel], 'channel'),
+                             value=_readings(frame[value], 'value')))
 
 def _wide_to_long(frame, id, time, values):
     import pandas as pd
     keys, times = _keys(frame[id], 'id'), _seconds(frame[time], 'time')
     names = [np.array([c], dtype=object if isinstance(c, tuple) else None) for c in values]
-    return pd.concat([pd.DataFrame(dict(id=keys, time=times, channel=np.repeat(name, len(frame)), value=_readings(frame[c], f'value {c!r}')))
+    return pd.concat([pd.DataFrame(dict(id=keys, time=times, channel=np.repeat(name, len(frame)),
+                                        value=_readings(frame[c], f'value {c!r}')))
                       for c, name in zip(values, names)], ignore_index=True)
 
 def _keys(column, argument):
     "Names, none of them missing."
     if column.isna().any():
-        raise ArgumentValueError(argument, f'{int(column.isna().sum())} missing entries in column {column.name!r}', 'one in every line (only values may lack)')
+        raise ArgumentValueError(argument, f'{int(column.isna().sum())} missing entries in column {column.name!r}',
+                                 'one in every line (only values may lack)')
     return column.astype(column.cat.categories.dtype).to_numpy() if hasattr(column, 'cat') else column.to_numpy()
 
 def _as_pandas(name, frame):
     "A DataFrame of pandas; polars' columns one by one, which needs no pyarrow."
     import pandas as pd
     kind = type(frame)
-    if kind.__module__.split('.')[0] == 'polars' and kind.__name__ == 'DataFrame': return pd.DataFrame({c: frame[c].to_numpy() for c in frame.columns})
-    if not isinstance(frame, pd.DataFrame): raise ArgumentTypeError(name, f'a {kind.__name__}', 'a DataFrame of pandas or polars (a LazyFrame once it is collected)')
+    if kind.__module__.split('.')[0] == 'polars' and kind.__name__ == 'DataFrame':
+        return pd.DataFrame({c: frame[c].to_numpy() for c in frame.columns})
+    if not isinstance(frame, pd.DataFrame):
+        raise ArgumentTypeError(name, f'a {kind.__name__}',
+                                'a DataFrame of pandas or polars (a LazyFrame once it is collected)')
     return frame
 
 # %% ../nbs/12_series.ipynb #7bec28ea
@@ -133,16 +146,19 @@ def _check_frame(frame, columns, values):
     asked = [*columns.items(), *(('value', v) for v in values)]
     names = list(frame.columns)
     for argument, c in asked:
-        if isinstance(c, (bool, type(None))) or c not in names: raise ArgumentValueError(argument, shown(c), f'a column of the frame: {names[:12]}')
+        if isinstance(c, (bool, type(None))) or c not in names:
+            raise ArgumentValueError(argument, shown(c), f'a column of the frame: {names[:12]}')
         if names.count(c) > 1 or [x for _, x in asked].count(c) > 1:
             raise ArgumentValueError('frame', f'column {c!r} twice', 'columns of different names, one for each purpose')
     if not len(frame): raise ArgumentValueError('frame', 'no lines', 'one reading at least')
 
 def _readings(column, argument):
     "As float64, NaN where missing."
-    try: return column.to_numpy(dtype=float) if column.dtype.kind in 'iufb' and not column.isna().any() else column.astype('Float64').to_numpy(dtype=float, na_value=np.nan)
+    try:
+        return column.to_numpy(dtype=float) if column.dtype.kind in 'iufb' and not column.isna().any() else column.astype('Float64').to_numpy(dtype=float, na_value=np.nan)
     except (TypeError, ValueError) as e:
-        raise ArgumentValueError(argument, f'type {column.dtype}, with {e}', 'numbers (pandas.to_numeric makes them)') from e
+        raise ArgumentValueError(argument, f'type {column.dtype}, with {e}',
+                                 'numbers (pandas.to_numeric makes them)') from e
 
 def _seconds(column, argument):
     "Times as float64: dates as seconds since 1970, numbers as they are."
@@ -151,7 +167,8 @@ def _seconds(column, argument):
         utc = column if column.dt.tz is None else column.dt.tz_convert('UTC').dt.tz_localize(None)
         return (utc - np.datetime64(0, 's')).dt.total_seconds().to_numpy()
     if column.dtype.kind == 'm': return column.dt.total_seconds().to_numpy()
-    if column.dtype.kind not in 'iuf': raise ArgumentValueError(argument, f'type {column.dtype}', 'numbers or dates (pandas.to_datetime makes them)')
+    if column.dtype.kind not in 'iuf':
+        raise ArgumentValueError(argument, f'type {column.dtype}', 'numbers or dates (pandas.to_datetime makes them)')
     return column.to_numpy(dtype=float)
 
 # %% ../nbs/12_series.ipynb #cf4ff6d6
@@ -162,31 +179,41 @@ def _labels_by_id(frame, labels, id, ids):
     else: pairs = _pairs(frame, labels, id)
     pairs = pairs.dropna().iloc[:, :2]
     names, y = pairs.iloc[:, 0].tolist(), pairs.iloc[:, 1].tolist()
-    if twice := [k for k, n in Counter(names).items() if n > 1]: raise ArgumentValueError('labels', f'several for sample {twice[0]!r}', 'one each')
-    if lacking := [k for k in ids if k not in set(names)]: raise ArgumentValueError('labels', f'none for sample {lacking[0]!r}', 'one for each')
+    if twice := [k for k, n in Counter(names).items() if n > 1]:
+        raise ArgumentValueError('labels', f'several for sample {twice[0]!r}', 'one each')
+    if lacking := [k for k in ids if k not in set(names)]:
+        raise ArgumentValueError('labels', f'none for sample {lacking[0]!r}', 'one for each')
     if unknown := set(names) - set(ids):
-        raise ArgumentValueError('labels', f'some for {list(unknown)[:4]}, which the frame has no readings of', 'its samples only')
+        raise ArgumentValueError('labels', f'some for {list(unknown)[:4]}, which the frame has no readings of',
+                                 'its samples only')
     by_name = dict(zip(names, y))
     return [by_name[k] for k in ids]
 
 def _is_column(frame, labels):
-    return isinstance(labels, (str, int, float, tuple)) and not isinstance(labels, bool) and labels in list(frame.columns)
+    return isinstance(labels, (str, int, float, tuple)) and not isinstance(labels,
+                                                                           bool) and labels in list(frame.columns)
 
-def _is_plain_column(x): return hasattr(x, 'to_numpy') and not hasattr(x, 'index') and not hasattr(x, 'columns')   # without names of its own
+# without names of its own
+def _is_plain_column(x): return hasattr(x, 'to_numpy') and not hasattr(x, 'index') and not hasattr(x, 'columns')
 
 def _aligned(labels, ids):
-    if len(labels) != len(ids): raise ArgumentValueError('labels', f'{len(labels)} in an array', f'{len(ids)}, one per sample in the order of their first lines')
+    if len(labels) != len(ids):
+        raise ArgumentValueError('labels', f'{len(labels)} in an array',
+                                 f'{len(ids)}, one per sample in the order of their first lines')
     return labels
 
 def _pairs(frame, labels, id):
     import pandas as pd
     if hasattr(labels, 'columns'): labels = _as_pandas('labels', labels)
     if isinstance(labels, pd.Series) or hasattr(labels, 'keys') and not isinstance(labels, pd.DataFrame):
-        return pd.DataFrame(dict(name=list(labels.keys()), label=list(labels.values() if callable(getattr(labels, 'values', None)) else labels)))
+        return pd.DataFrame(dict(name=list(labels.keys()),
+                                 label=list(labels.values() if callable(getattr(labels, 'values', None)) else labels)))
     if not isinstance(labels, pd.DataFrame):
-        raise ArgumentValueError('labels', shown(labels), f'a column among {list(frame.columns)[:12]}, a second frame, a mapping or an array')
+        raise ArgumentValueError('labels', shown(labels),
+                                 f'a column among {list(frame.columns)[:12]}, a second frame, a mapping or an array')
     other = [c for c in labels.columns if c != id]
-    if id not in labels or len(other) != 1: raise ArgumentValueError('labels', f'a frame of columns {list(labels.columns)}', f'{id!r} and one more')
+    if id not in labels or len(other) != 1:
+        raise ArgumentValueError('labels', f'a frame of columns {list(labels.columns)}', f'{id!r} and one more')
     return labels[[id, other[0]]]
 
 # %% ../nbs/12_series.ipynb #00496e28
@@ -198,7 +225,8 @@ def from_ts(
     channels=None,         # names of the channels; None numbers them
 ) -> IrregularDataset:     # labelled where the file has classes, or numbers to predict
     "A .ts file as a dataset. Raises FileNotFoundError, or ValueError for a file that aeon does not read, or not rightly."
-    if not Path(path_text('path', path)).is_file(): raise FileNotFoundError(f'path: got {str(path)!r}; takes a .ts file that exists')
+    if not Path(path_text('path', path)).is_file():
+        raise FileNotFoundError(f'path: got {str(path)!r}; takes a .ts file that exists')
     choice('tokens', tokens, TOKENS)
     reader = extra('aeon.datasets', 'ts')
     if _head(path).get('timestamps') == 'true':
