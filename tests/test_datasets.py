@@ -314,10 +314,10 @@ def test_a_sample_that_stops_is_an_error():
 # %% 30117364
 def test_masked_means_missing():
     wide = np.array([[1., -999.], [3., 4.]])
-    for first in (np.ma.masked_equal(wide, -999), np.ma.masked_equal(wide.astype(int), -999),
+    for table in (np.ma.masked_equal(wide, -999), np.ma.masked_equal(wide.astype(int), -999),
                   pd.DataFrame(dict(a=pd.array([1, 3], dtype='Int64'), b=pd.array([None, 4], dtype='Int64'))),
                   pl.DataFrame(dict(a=[1, 3], b=[None, 4]))):
-        ds = IrregularDataset([first, wide[1:]], [[0., 1.], [0.]])
+        ds = IrregularDataset([table, wide[1:]], [[0., 1.], [0.]])
         assert ds.marks and ds.missing == 1 / 6 and ds[0][0][0, 1].isnan() and ds[0][0].nan_to_num(0).tolist() == [[1, 0], [3, 4]]
         assert fit_scaling(ds).mean == (7 / 3, 4)
         batch = collate([ds[0], ds[1]], marks=True)
@@ -330,8 +330,8 @@ def test_masked_means_missing():
 # %% 40a07594
 def test_large_numbers_are_scaled_before_they_are_rounded():
     rng = np.random.default_rng(0)
-    rows, times = [1e9 + rng.normal(size=(n, 2)) for n in (3, 9, 5)], [np.arange(n) for n in (3, 9, 5)]
-    for ds, irregular in ((IrregularDataset(rows, times), True), (GridDataset(1e9 + rng.normal(size=(4, 6, 2))), False),
+    rows, moments = [1e9 + rng.normal(size=(n, 2)) for n in (3, 9, 5)], [np.arange(n) for n in (3, 9, 5)]
+    for ds, irregular in ((IrregularDataset(rows, moments), True), (GridDataset(1e9 + rng.normal(size=(4, 6, 2))), False),
                           (GridDataset(1e9 + rng.normal(size=(4, 2, 3, 3))), False),
                           (GridDataset(10**10 + rng.integers(0, 9, (4, 2, 3, 3))), False)):
         scaling = fit_scaling(ds)
