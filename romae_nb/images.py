@@ -42,7 +42,9 @@ def to_values(
     if isinstance(x, Image.Image): x, axes = np.array(x), 'HW' if len(x.getbands()) == 1 else 'HWC'
     if getattr(x, 'dtype', None) in (torch.bool, np.dtype(bool)): x = x * 1.        # a picture of yes and no
     x = as_numbers('x', x)
-    if x.ndim != len(axes): raise ArgumentValueError('axes', f'{axes!r} for an array x of shape {tuple(x.shape)}', f'one of {", ".join(AXES)} with as many axes')
+    if x.ndim != len(axes):
+        raise ArgumentValueError('axes', f'{axes!r} for an array x of shape {tuple(x.shape)}',
+                                 f'one of {", ".join(AXES)} with as many axes')
     if axes == 'HW': x, axes = x.unsqueeze(0), 'CHW'
     if axes in ('HWC', 'THWC'): x = x.movedim(-1, -3)
     return x / 255 if x.dtype == torch.uint8 else x.to(exact_type(x, axis=-1 if axes == 'TC' else -3))
@@ -59,8 +61,10 @@ class ItemDataset(TokenDataset):
         random:bool|None=None,          # whether `transform` draws random numbers; None: if there is one. Loaders seed it per sample and epoch
     ):
         choice('axes', axes, AXES)
-        if not all(hasattr(items, m) for m in ('__len__', '__getitem__')) or isinstance(items, (str, bytes)) or hasattr(items, 'keys'):
-            raise ArgumentTypeError('items', f'a {type(items).__name__}', 'a sequence of (image or array, class number) pairs')
+        if not all(hasattr(items, m) for m in ('__len__', '__getitem__')) or isinstance(items,
+                                                                                        (str, bytes)) or hasattr(items, 'keys'):
+            raise ArgumentTypeError('items', f'a {type(items).__name__}',
+                                    'a sequence of (image or array, class number) pairs')
         if not len(items): raise ArgumentValueError('items', 'none', 'one sample at least')
         if vocab is not None: vocab = _names(vocab)
         function('transform', transform, 'a function of one sample', none=True)
@@ -84,8 +88,11 @@ class ItemDataset(TokenDataset):
     def _sample(self, image, label):
         if not self.labelled: return (self.prepare(image),)
         try: number = operator.index(label)
-        except TypeError as e: raise ArgumentValueError('items', f'label {shown(label)}', 'class numbers, or vocab=None for samples without labels') from e
-        if not 0 <= number < self.c: raise ArgumentValueError('items', f'label {number}', f'class numbers from 0 to {self.c - 1}')
+        except TypeError as e:
+            raise ArgumentValueError('items', f'label {shown(label)}',
+                                     'class numbers, or vocab=None for samples without labels') from e
+        if not 0 <= number < self.c:
+            raise ArgumentValueError('items', f'label {number}', f'class numbers from 0 to {self.c - 1}')
         return self.prepare(image), torch.tensor(number)
 
     def prepare(self, image):
@@ -103,7 +110,9 @@ class _Folder(DatasetFolder):
     def __init__(self, root, vocab, mode, max_numbers):
         self.vocab, others = vocab, []
         known = lambda f: _known(f) or others.append(f)
-        try: super().__init__(str(root), partial(read_image, mode=mode, max_numbers=max_numbers), is_valid_file=known, allow_empty=vocab is not None)
+        try:
+            super().__init__(str(root), partial(read_image, mode=mode, max_numbers=max_numbers), is_valid_file=known,
+                             allow_empty=vocab is not None)
         except FileNotFoundError as e: raise ValueError(f'root: got {root} ({e}); takes a sub-folder per class, with files in each: {", ".join(EXTENSIONS)}') from e
         _tell_left_out(root, others)
 
@@ -137,7 +146,8 @@ def split_folder(
     split:str|None,         # 'train', 'valid' or 'test', under any of the names in `SPLITS`, or a sub-folder's own name; None is `root` itself
 ) -> Path:                  # that holds the samples
     "The folder of a split. Raises ValueError where there is none."
-    if not Path(path_text('root', root)).is_dir(): raise ArgumentValueError('root', f'{str(root)!r}', 'a folder that exists')
+    if not Path(path_text('root', root)).is_dir():
+        raise ArgumentValueError('root', f'{str(root)!r}', 'a folder that exists')
     instance('split', split, str, "a name, such as 'train'", none=True)
     names = [None] if split is None else SPLITS.get(split, (split,))
     for name in names:
@@ -173,7 +183,8 @@ def folder_dataset(
     keywords(kwargs, _ITEM_KW, 'ItemDataset')
     _check_reading(mode, max_numbers)
     if vocab is not None: vocab = _names(vocab)
-    if not flag('labels', labels): return ItemDataset(_Files(split_folder(root, split), mode, max_numbers), None, transform, **kwargs)
+    if not flag('labels', labels):
+        return ItemDataset(_Files(split_folder(root, split), mode, max_numbers), None, transform, **kwargs)
     items = _Folder(_class_folder(root, split), vocab, mode, max_numbers)
     return ItemDataset(items, items.classes, transform, **kwargs)
 
@@ -188,8 +199,10 @@ class StreamDataset(TokenDataset):
         transform:Callable|None=None,   # of one sample, see `ItemDataset`
         axes:str='CHW',                 # how arrays lie, see `to_values`
     ):
-        if not hasattr(stream, '__iter__') or isinstance(stream, (str, bytes)): raise ArgumentTypeError('stream', f'a {type(stream).__name__}', 'an IterableDataset')
-        if n is None or n == 0: raise ArgumentValueError('n', f'{n}', 'the number of samples in the stream (timm: num_samples=)')
+        if not hasattr(stream, '__iter__') or isinstance(stream, (str, bytes)):
+            raise ArgumentTypeError('stream', f'a {type(stream).__name__}', 'an IterableDataset')
+        if n is None or n == 0:
+            raise ArgumentValueError('n', f'{n}', 'the number of samples in the stream (timm: num_samples=)')
         self.reader, self.n, self.stream = ItemDataset([None], vocab, transform, axes), whole('n', n, low=1), stream
         self.vocab, self.labels = self.reader.vocab, self.reader.labels
 
@@ -314,7 +327,8 @@ class ShardItems:
         with open(self.paths[shard], 'rb') as f:
             read = lambda start, size: (f.seek(start), f.read(size))[1]
             ending = self._image(members)
-            image = read_image(io.BytesIO(read(*members[ending])), self.mode, f'{self.paths[shard].name}, sample {i}: .{ending}', self.max_numbers)
+            image = read_image(io.BytesIO(read(*members[ending])), self.mode,
+                               f'{self.paths[shard].name}, sample {i}: .{ending}', self.max_numbers)
             return image, None if self.label is None else self._number(read(*members[self.label]), shard)
 
     def _number(self, text, shard):
@@ -359,7 +373,8 @@ def shard_dataset(
     keywords(kwargs, _ITEM_KW, 'ItemDataset')
     _check_reading(mode, max_numbers)
     labels, cache = flag('labels', labels), path_text('cache', cache, none=True)
-    if not isinstance(urls, (str, Path, list, tuple)): raise ArgumentTypeError('urls', shown(urls), 'a path or URL of tar archives, or a list of them')
+    if not isinstance(urls, (str, Path, list, tuple)):
+        raise ArgumentTypeError('urls', shown(urls), 'a path or URL of tar archives, or a list of them')
     for u in [urls] if isinstance(urls, (str, Path)) else urls: path_text('urls', u)
     expand = _extra('webdataset.shardlists', 'wds').expand_urls
     urls = [u for url in ([urls] if isinstance(urls, (str, Path)) else urls) for u in expand(str(url))]
@@ -368,7 +383,8 @@ def shard_dataset(
     paths = [_local(u, cache or (temporary and temporary.name)) for u in urls]
     if labels and vocab is None: vocab = _read_info(paths[0].parent).get('classes')
     if labels and vocab is None: raise ValueError(f'vocab: got None, and no {INFO} lies beside {urls[0]}; takes a list of classes, or labels=False')
-    ds = ItemDataset(ShardItems(paths, mode, 'cls' if labels else None, max_numbers), vocab if labels else None, transform, **kwargs)
+    ds = ItemDataset(ShardItems(paths, mode, 'cls' if labels else None, max_numbers), vocab if labels else None,
+                     transform, **kwargs)
     ds.temporary = temporary
     return ds
 
