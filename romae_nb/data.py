@@ -38,7 +38,8 @@ from .tubelets import Ragged, on_tokens
 
 # %% ../nbs/20_data.ipynb #93879edc
 _all_ = ['LAYOUTS', 'GridDataset', 'IrregularDataset', 'Part', 'Parts', 'TokenDataset', 'batch_parts', 'collate', 'encode_labels', 'model_inputs',
-         'OwnDataset', 'ItemDataset', 'StreamDataset', 'folder_dataset', 'make_shards', 'shard_dataset', 'timm_dataset', 'Scaling', 'fit_scaling',
+         'OwnDataset', 'ItemDataset', 'StreamDataset', 'folder_dataset', 'make_shards', 'shard_dataset',
+         'timm_dataset', 'Scaling', 'fit_scaling',
          'from_frame', 'from_ts', 'series_dataset']
 
 # %% ../nbs/20_data.ipynb #437752bc
@@ -101,7 +102,9 @@ def length_buckets(
     max_tokens, bs = whole('max_tokens', max_tokens, low=1), whole('bs', bs, low=1, none=True)
     down = np.sort(lengths)[::-1]
     if down[0] > max_tokens:
-        raise ArgumentValueError('max_tokens', f'{max_tokens}, and sample {int(np.argmax(lengths))} has {down[0]} tokens', f'{down[0]} or more')
+        raise ArgumentValueError('max_tokens',
+                                 f'{max_tokens}, and sample {int(np.argmax(lengths))} has {down[0]} tokens',
+                                 f'{down[0]} or more')
     out, start = [], 0
     while start < len(down):
         rows = min(int(max_tokens // down[start]), bs or len(down))
@@ -152,7 +155,8 @@ def epoch_batches(
     "Which samples make up which batch: a pure function of what it is given."
     n, bs, shuffle, seed, epoch, drop_last = _plan_settings(n, bs, shuffle, seed, epoch, drop_last, max_tokens)
     rank, world, order, whole, lengths = _plan_shares(rank, world, order, whole, lengths, n)
-    if max_tokens is not None and lengths is None: raise ArgumentValueError('max_tokens', f'{shown(max_tokens)} without lengths', 'None, or lengths beside it')
+    if max_tokens is not None and lengths is None:
+        raise ArgumentValueError('max_tokens', f'{shown(max_tokens)} without lengths', 'None, or lengths beside it')
     key = 'order', seed, epoch
     if max_tokens is None:
         order = order if order is not None else _permuted(n, *key).tolist() if shuffle else list(range(n))
@@ -173,7 +177,8 @@ def _plan_shares(rank, world, order, in_turn, lengths, n):
     world = whole('world', world, low=1, high=MOST_PROCESSES)
     if order is not None and (isinstance(order, (str, bytes)) or not hasattr(order, '__len__') or n and not len(order)):
         raise ArgumentValueError('order', shown(order), 'sample numbers, or None for all')
-    return whole('rank', rank, low=0, high=world - 1), world, order, flag('whole', in_turn), None if lengths is None else _lengths(lengths)
+    return whole('rank', rank, low=0, high=world - 1), world, order, flag('whole',
+                                                                          in_turn), None if lengths is None else _lengths(lengths)
 
 def _share_rows(order, bs, drop_last, rank, world):
     "Steps of `bs * world` samples, each cut into `world` even parts, of which this is number `rank`."
@@ -211,8 +216,10 @@ def seeded(
     finally: random.setstate(kept[0]); np.random.set_state(kept[1]); rng.set_state(kept[2])
 
 # %% ../nbs/20_data.ipynb #dbea3177
-LOADER_KEYWORDS = ('pin_memory', 'timeout', 'drop_last', 'device', 'persistent_workers', 'pin_memory_device', 'wif', 'before_iter', 'after_item', 'before_batch',
-                   'after_batch', 'after_iter', 'n', 'indexed', 'verbose', 'do_setup', 'get_idxs', 'sample', 'shuffle_fn', 'create_item', 'do_batch', 'retain', 'create_batch', 'create_batches')
+LOADER_KEYWORDS = ('pin_memory', 'timeout', 'drop_last', 'device', 'persistent_workers', 'pin_memory_device', 'wif',
+                   'before_iter', 'after_item', 'before_batch',
+                   'after_batch', 'after_iter', 'n', 'indexed', 'verbose', 'do_setup', 'get_idxs', 'sample',
+                   'shuffle_fn', 'create_item', 'do_batch', 'retain', 'create_batch', 'create_batches')
 
 MOST_WORKERS = 1024
 
@@ -238,10 +245,12 @@ class TokenDL(TfmdDL):
         scaling:Scaling|None=None,   # of values and positions; None takes the part's own
         **kwargs            # as `DataLoader` takes them: drop_last, device, pin_memory, after_item, ...
     ):
-        if not isinstance(dataset, Part): dataset = Part(*own_parts([dataset], 'dataset')[0], 'ragged' if layout is None else layout, scaling)
+        if not isinstance(dataset, Part):
+            dataset = Part(*own_parts([dataset], 'dataset')[0], 'ragged' if layout is None else layout, scaling)
         elif layout not in (None, dataset.layout) or scaling is not None:
             indices = None if isinstance(dataset.indices, range) else dataset.indices
-            dataset = Part(dataset.dataset, indices, dataset.layout if layout is None else layout, scaling or dataset.scaling)
+            dataset = Part(dataset.dataset, indices, dataset.layout if layout is None else layout,
+                           scaling or dataset.scaling)
         keywords(kwargs, LOADER_KEYWORDS, 'TokenDL')
         _check_loader(kwargs)
         bs, max_tokens = whole('bs', bs, low=1, none=True), whole('max_tokens', max_tokens, low=1, none=True)
@@ -257,8 +266,10 @@ class TokenDL(TfmdDL):
 
     def new(self, dataset=None, cls=None, **kwargs):
         own = self.dataset
-        if isinstance(dataset, list): dataset = samples_like(dataset, own.dataset)     # samples, as fastai's `test_dl` takes them
-        if dataset is not None and not isinstance(dataset, Part): dataset = Part(*own_parts([dataset], 'dataset')[0], own.layout, own.scaling)
+        # samples, as fastai's `test_dl` takes them
+        if isinstance(dataset, list): dataset = samples_like(dataset, own.dataset)
+        if dataset is not None and not isinstance(dataset, Part):
+            dataset = Part(*own_parts([dataset], 'dataset')[0], own.layout, own.scaling)
         res = super().new(dataset, cls, **dict(seed=self.seed, max_tokens=self.max_tokens, bs=self.max_rows) | kwargs)
         return res.shard(self.rank, self.world, self.whole)
 
@@ -275,15 +286,18 @@ class TokenDL(TfmdDL):
 # %% ../nbs/20_data.ipynb #353bb184
 def _check_budget(part, max_tokens):
     if part.lengths is None:
-        raise ArgumentValueError('max_tokens', f'{max_tokens} for {part}', 'None, only samples with positions whose lengths are known have any')
+        raise ArgumentValueError('max_tokens', f'{max_tokens} for {part}',
+                                 'None, only samples with positions whose lengths are known have any')
     length_buckets(np.asarray(part.lengths), max_tokens)
 
 # %% ../nbs/20_data.ipynb #006e08a0
 @patch
 def _plan(self:TokenDL, epoch=None):
     "Batches and flags, as `epoch_batches` gives them. The last plan is kept: a Learner asks for it at every batch."
-    if self.__dict__.get('get_idxs') is not None: return self._make_plan(epoch)                # the order of `get_preds`
-    key = (self.epoch if epoch is None else epoch, self.seed, self.rank, self.world, self.whole, self.shuffle, self.drop_last,
+    # the order of `get_preds`
+    if self.__dict__.get('get_idxs') is not None: return self._make_plan(epoch)
+    key = (self.epoch if epoch is None else epoch, self.seed, self.rank, self.world, self.whole, self.shuffle,
+           self.drop_last,
            self.max_rows, self.max_tokens, self.bs, self.n)
     if self._kept is None or self._kept[0] != key: self._kept = key, self._make_plan(epoch)
     return self._kept[1]
@@ -324,7 +338,8 @@ def copies_of(self:TokenDL,
 
 @patch
 def _one_of(self:TokenDL, batch, epoch):
-    if not self.indexed: raise ArgumentValueError('batch', f'{shown(batch)} of a stream', 'none, its samples have no numbers')
+    if not self.indexed:
+        raise ArgumentValueError('batch', f'{shown(batch)} of a stream', 'none, its samples have no numbers')
     batches = self._plan(whole('epoch', epoch, none=True))[0]
     return batches[whole('batch', batch, low=0, high=len(batches) - 1)]
 
@@ -440,8 +455,10 @@ def peek(
 
 def _peek_torch(dl):
     "The first batch of PyTorch's own loader, which draws its order from a generator or from torch's stream."
-    if not hasattr(dl, '__iter__'): raise ArgumentTypeError('dl', f'a {type(dl).__name__}', "a loader of fastai's or PyTorch's")
-    generators = [g for g in (getattr(dl, 'generator', None), getattr(getattr(dl, 'sampler', None), 'generator', None)) if g is not None]
+    if not hasattr(dl, '__iter__'):
+        raise ArgumentTypeError('dl', f'a {type(dl).__name__}', "a loader of fastai's or PyTorch's")
+    generators = [g for g in (getattr(dl, 'generator', None),
+                              getattr(getattr(dl, 'sampler', None), 'generator', None)) if g is not None]
     states = [g.get_state() for g in generators]
     with seeded('peek'): batch = next(iter(dl), None)
     for g, state in zip(generators, states): g.set_state(state)
@@ -469,7 +486,8 @@ class TokenLoaders(DataLoaders):
     ) -> TokenDL:                # in the order given, scaled as these loaders are
         "A loader for new data."
         if isinstance(test_items, (np.ndarray, Tensor)): test_items = list(test_items)
-        if isinstance(test_items, list): test_items = samples_like(test_items, self.valid_ds.dataset, flag('with_labels', with_labels))
+        if isinstance(test_items, list):
+            test_items = samples_like(test_items, self.valid_ds.dataset, flag('with_labels', with_labels))
         return self.valid.new(test_items, **kwargs)
 
     def facts(self):
@@ -520,14 +538,17 @@ def dataloaders(
     dls = [TokenDL(p, bs=bs if i == 0 or val_bs is None else val_bs, shuffle=shuffle and i == 0, drop_last=drop_last and i == 0, **kw)
            for i, p in enumerate(parts)]
     if drop_last and not len(dls[0]):
-        raise ArgumentValueError('drop_last', f'True for {counted(len(parts[0]), "training sample")}, less than a batch', 'False, or a smaller bs')
+        raise ArgumentValueError('drop_last',
+                                 f'True for {counted(len(parts[0]), "training sample")}, less than a batch',
+                                 'False, or a smaller bs')
     return TokenLoaders(*dls, path=path, device=device)
 
 def _device(device):
     "A device that is there."
     takes = "a device that is there: 'cpu', 'cuda:1', ..."
     try: device, given = default_device() if device is None else torch.device(device), device
-    except (RuntimeError, TypeError) as e: raise ArgumentValueError('device', f'{shown(device)} ({str(e).splitlines()[0]})', takes) from e
+    except (RuntimeError, TypeError) as e:
+        raise ArgumentValueError('device', f'{shown(device)} ({str(e).splitlines()[0]})', takes) from e
     if device.type == 'cuda' and (device.index or 0) >= torch.cuda.device_count():
         raise ArgumentValueError('device', f'{shown(given)} with {torch.cuda.device_count()} GPUs', takes)
     return device
@@ -535,9 +556,12 @@ def _device(device):
 # %% ../nbs/20_data.ipynb #917f900f
 def _parts(datasets, splits, layout):
     if not datasets or (splits is not None and len(datasets) > 1):
-        raise ArgumentValueError('datasets', f'{len(datasets)}{" with splits" if splits is not None else ""}', 'one with splits, or one per part')
-    if splits is None and len(datasets) == 1: raise ArgumentValueError('splits', 'None for one dataset', '(train, valid) sample numbers')
-    if isinstance(splits, str) or not (splits is None or hasattr(splits, '__iter__')): raise ArgumentTypeError('splits', shown(splits), '(train, valid) sample numbers')
+        raise ArgumentValueError('datasets', f'{len(datasets)}{" with splits" if splits is not None else ""}',
+                                 'one with splits, or one per part')
+    if splits is None and len(datasets) == 1:
+        raise ArgumentValueError('splits', 'None for one dataset', '(train, valid) sample numbers')
+    if isinstance(splits, str) or not (splits is None or hasattr(splits, '__iter__')):
+        raise ArgumentTypeError('splits', shown(splits), '(train, valid) sample numbers')
     chosen = own_parts(datasets)
     with renamed({'indices': 'splits'}):
         if splits is None: parts = [Part(d, idx, layout) for d, idx in chosen]
@@ -555,7 +579,8 @@ def _within(dataset, subset, idx, layout):
 def _refuse_shared(parts):
     "Raise ValueError where a sample was chosen for two parts. Whole datasets given twice are somebody's will."
     chosen = [(id(p.dataset), i) for p in parts if not isinstance(p.indices, range) for i in p.indices]
-    if len(set(chosen)) < len(chosen): raise ArgumentValueError('splits', 'parts that share samples, or samples twice', 'every sample once at most')
+    if len(set(chosen)) < len(chosen):
+        raise ArgumentValueError('splits', 'parts that share samples, or samples twice', 'every sample once at most')
 
 def _check_alike(first, p):
     for name in ('labelled', 'task', 'vocab', 'irregular', 'marks', 'channels', 'channel_axis', 'n_values', 'n_axes'):
@@ -586,9 +611,11 @@ def show_sample(
     values, positions = _drawable('values', values), None if positions is None else _drawable('positions', positions)
     frames, title = whole('frames', frames, low=1), instance('title', title, str, 'a text', none=True)
     channel_axis, limits = whole('channel_axis', channel_axis, low=0, none=True), _check_limits(limits)
-    if positions is None and channel_axis is not None: raise ArgumentValueError('channel_axis', f'{channel_axis} for a grid', 'None, or positions beside it')
+    if positions is None and channel_axis is not None:
+        raise ArgumentValueError('channel_axis', f'{channel_axis} for a grid', 'None, or positions beside it')
     if ax is None: _, ax = plt.subplots(figsize=(3, 2.4))
-    elif not hasattr(ax, 'imshow'): raise ArgumentTypeError('ax', f'a {type(ax).__name__}', "axes of matplotlib's, or None")
+    elif not hasattr(ax, 'imshow'):
+        raise ArgumentTypeError('ax', f'a {type(ax).__name__}', "axes of matplotlib's, or None")
     if positions is None and values.ndim == 2: ax.plot(values, **dict(lw=1) | kwargs)
     elif positions is None: _show_image(values, ax, limits, bands, frames, **kwargs)
     elif channel_axis is not None: _show_series(*_by_channel(values, positions, channel_axis), ax, **kwargs)
@@ -601,12 +628,15 @@ def show_sample(
 def _drawable(name, x):
     "A numpy array of two axes or more."
     x = as_numbers(name, x).cpu().numpy()
-    if x.ndim < 2: raise ArgumentValueError(name, f'shape {x.shape}', '(n, P), (C, H, W), (T, C, H, W) or (T, C)' if name == 'values' else '(n, D)')
+    if x.ndim < 2:
+        raise ArgumentValueError(name, f'shape {x.shape}',
+                                 '(n, P), (C, H, W), (T, C, H, W) or (T, C)' if name == 'values' else '(n, D)')
     return x
 
 def _check_limits(limits):
     if limits is None: return None
-    if not isinstance(limits, (tuple, list)) or len(limits) != 2: raise ArgumentTypeError('limits', shown(limits), 'the lowest and highest value, or None')
+    if not isinstance(limits, (tuple, list)) or len(limits) != 2:
+        raise ArgumentTypeError('limits', shown(limits), 'the lowest and highest value, or None')
     return tuple(x if np.ndim(x) else number('limits', x) for x in limits)
 
 def _check_bands(bands, n):
@@ -692,7 +722,8 @@ def _axes(rows, cols, size, figsize=None):
 
 def _figsize(x):
     if x is None: return None
-    if not isinstance(x, (tuple, list)) or len(x) != 2: raise ArgumentTypeError('figsize', shown(x), 'width and height in inches, or None')
+    if not isinstance(x, (tuple, list)) or len(x) != 2:
+        raise ArgumentTypeError('figsize', shown(x), 'width and height in inches, or None')
     return tuple(number('figsize', v, above=0) for v in x)
 
 def _grid(n, nrows, ncols):
@@ -734,8 +765,10 @@ def show_batch(self:TokenDL,
 ):
     "Draw some samples of a batch, in the data's units."
     max_n = whole('max_n', max_n, low=1)
-    nrows, ncols, figsize = whole('nrows', nrows, low=1, none=True), whole('ncols', ncols, low=1, none=True), _figsize(figsize)
-    if b is not None and flag('unique', unique): raise ArgumentValueError('unique', 'True beside a batch', 'False, or no batch')
+    nrows, ncols, figsize = whole('nrows', nrows, low=1, none=True), whole('ncols', ncols, low=1,
+                                                                           none=True), _figsize(figsize)
+    if b is not None and flag('unique', unique):
+        raise ArgumentValueError('unique', 'True beside a batch', 'False, or no batch')
     if nrows is not None and ncols is not None: max_n = min(max_n, nrows * ncols)
     if b is None: b = self._one_sample(max_n) if flag('unique', unique) else peek(self)
     samples = batch_samples(self.decode(b), self.n_inp, max_n)
