@@ -34,7 +34,8 @@ def _rows(name, arrays):
     widths = {r.shape[1] if r.ndim == 2 else None for r in rows}
     if len(widths) != 1 or None in widths or widths == {0}:
         shapes = sorted({tuple(r.shape) for r in rows})[:4]
-        raise ArgumentValueError(name, f'arrays of shapes {shapes}', 'one (n, width) array per sample, of the same width throughout')
+        raise ArgumentValueError(name, f'arrays of shapes {shapes}',
+                                 'one (n, width) array per sample, of the same width throughout')
     for i, r in enumerate(rows):
         if not len(r): raise ValueError(f'{name}: sample {i} is empty; takes one token per sample at least')
     double = any(r.dtype == torch.float64 or not r.is_floating_point() for r in rows)
@@ -57,11 +58,11 @@ def encode_labels(
     vocab=None,  # what class numbers or columns mean; None takes 0 to the largest number, False and True, or all names in order
 ) -> tuple[Tensor|None, list]:  # class numbers (n,) or zeros and ones (n, C), int64, or float32; and the vocabulary
     "Labels as numbers. Raises ValueError for other counts, types or values."
-    if vocab is not None: vocab = _vocab(vocab)
+    n, vocab = whole('n', n, low=1), None if vocab is None else _vocab(vocab)
     if labels is None: return None, []
     y = _label_array(labels)
     if y.shape[:1] != (n,) or y.ndim > 2 or not y.size:
-        raise ArgumentValueError('labels', f'shape {y.shape}', f'({n},), one per sample, or ({n}, C)')
+        raise ArgumentValueError('labels', f'shape {y.shape}', f'({n},), one per sample (n), or ({n}, C)')
     if y.dtype.kind not in 'iufUSOb' or y.ndim == 2 and y.dtype.kind not in 'iufb':
         raise ArgumentValueError('labels', f'type {y.dtype} and shape {y.shape}',
                                  'integers (class numbers from 0), bools or names (n,), zeros and ones (n, C), or numbers to predict')
@@ -75,8 +76,11 @@ def _label_array(labels):
     if isinstance(labels, Tensor): labels = labels.detach().cpu()
     if isinstance(labels, Tensor) and labels.is_floating_point(): labels = labels.double()
     try: y = np.asarray(unmasked(labels))
-    except ValueError as e: raise ArgumentValueError('labels', f'a {type(labels).__name__} that is no array ({e})', 'one label per sample') from e
-    return y.astype(bool) if y.dtype.kind == 'O' and y.size and all(isinstance(v, (bool, np.bool_)) for v in y.flat) else y
+    except ValueError as e:
+        raise ArgumentValueError('labels', f'a {type(labels).__name__} that is no array ({e})',
+                                 'one label per sample') from e
+    return y.astype(bool) if y.dtype.kind == 'O' and y.size and all(isinstance(v,
+                                                                               (bool, np.bool_)) for v in y.flat) else y
 
 # %% ../nbs/10_datasets.ipynb #70c753a5
 MOST_CLASSES = 1_000_000   # more than that without a vocabulary are numbers of something else
@@ -87,24 +91,30 @@ def _class_numbers(y, vocab):
                                  'class numbers from 0 without gaps, or a vocab (names may be any numbers: give them as strings)')
     vocab = _vocab(range(int(y.max()) + 1)) if vocab is None and y.min() >= 0 else vocab
     if y.min() < 0 or y.max() >= len(vocab):
-        raise ArgumentValueError('labels', f'numbers from {y.min()} to {y.max()}', f'0 to {len(vocab) - 1}' if vocab else '0 or more')
+        raise ArgumentValueError('labels', f'numbers from {y.min()} to {y.max()}',
+                                 f'0 to {len(vocab) - 1}, by the vocab' if vocab else '0 or more')
     return torch.from_numpy(y.astype(np.int64)), vocab
 
 def _class_names(y, vocab):
     none = [i for i, v in enumerate(y) if _lacks(v)]
-    if none: raise ArgumentValueError('labels', f'{y[none[0]]} for sample {none[0]} ({len(none)} in all)', 'one for each')
+    if none:
+        raise ArgumentValueError('labels', f'{y[none[0]]} for sample {none[0]} ({len(none)} in all)', 'one for each')
     try:
         vocab = _vocab(sorted(set(y))) if vocab is None else vocab
         number = {v: i for i, v in enumerate(vocab)}
         unknown = [v for v in dict.fromkeys(y) if v not in number]
-    except TypeError as e: raise ArgumentValueError('labels', f'several types, or what is no name ({e})', 'names of one type, or a vocab') from e
+    except TypeError as e:
+        raise ArgumentValueError('labels', f'several types, or what is no name ({e})',
+                                 'names of one type, or a vocab') from e
     if unknown: raise ArgumentValueError('labels', f'{unknown[:4]}', f'what vocab holds: {vocab[:8]}')
     return torch.tensor([number[v] for v in y]), vocab
 
 def _lacks(v): return v is None or type(v).__name__ in ('NAType', 'NaTType') or isinstance(v, float) and v != v
 
 def _vocab(names):
-    if isinstance(names, bytes) or not hasattr(names, '__iter__'): raise ArgumentTypeError('vocab', shown(names), 'names, one per class')
+    if isinstance(names, (str, bytes)) or not hasattr(names, '__iter__') or hasattr(names,
+                                                                                    '__array__') and not np.ndim(names):
+        raise ArgumentTypeError('vocab', shown(names), 'a list of names, one per class')
     names = list(names)
     try: ok = len(set(names)) == len(names) > 0 and not any(map(_lacks, names))
     except TypeError: ok = False
@@ -114,17 +124,22 @@ def _vocab(names):
 # %% ../nbs/10_datasets.ipynb #343c34f8
 def _yes_or_no(y, vocab):
     if y.min() < 0 or y.max() > 1:
-        raise ArgumentValueError('labels', f'numbers from {y.min()} to {y.max()} in shape {y.shape}', 'zeros and ones, one column per label')
+        raise ArgumentValueError('labels', f'numbers from {y.min()} to {y.max()} in shape {y.shape}',
+                                 'zeros and ones, one column per label')
     vocab = _vocab(range(y.shape[1])) if vocab is None else vocab
-    if len(vocab) != y.shape[1]: raise ArgumentValueError('vocab', f'{len(vocab)} names', f'{y.shape[1]}, one per column of labels')
+    if len(vocab) != y.shape[1]:
+        raise ArgumentValueError('vocab', f'{len(vocab)} names', f'{y.shape[1]}, one per column of labels')
     return torch.from_numpy(y.astype(np.int64)), vocab
 
 def _targets(y, vocab):
     bad = ~(np.abs(y) <= np.finfo(np.float32).max)                    # NaN too
     if bad.any():
         i = int(bad.reshape(len(y), -1).any(1).argmax())
-        raise ArgumentValueError('labels', f'NaN or infinite numbers for sample {i}: {y[i]}', 'finite ones, as float32 holds them')
-    if vocab is not None: raise ArgumentValueError('labels', f'type {y.dtype} beside a vocab', 'integers or names, or no vocab for numbers to predict')
+        raise ArgumentValueError('labels', f'NaN or infinite numbers for sample {i}: {y[i]}',
+                                 'finite ones, as float32 holds them')
+    if vocab is not None:
+        raise ArgumentValueError('labels', f'type {y.dtype} beside a vocab',
+                                 'integers or names, or no vocab for numbers to predict')
     return torch.from_numpy(y.astype(np.float32))
 
 # %% ../nbs/10_datasets.ipynb #9185d0f9
@@ -158,14 +173,16 @@ class TokenDataset:
     def __repr__(self):
         return f'{type(self).__name__}({counted(len(self), "sample")}, {self.describe()}, {self._describe_labels()})'
     def _describe_labels(self):
-        return dict(classification=counted(self.c, 'class', 'classes'), multilabel=f'{counted(self.c, "label")} each', regression='numbers to predict').get(self.task, 'no labels')
+        return dict(classification=counted(self.c, 'class', 'classes'), multilabel=f'{counted(self.c, "label")} each',
+                    regression='numbers to predict').get(self.task, 'no labels')
     def _form(self): return self.describe()
     def facts(self): return _facts(self, self)
     def _repr_html_(self): return facts_html(type(self).__name__, {'': self.facts()})
 
 def _facts(x, dataset):
     "What there is to say of a dataset, or of a part of it: name -> text."
-    out = dict(samples=f'{len(x):,}' + ('' if len(x) == len(dataset) else f' of {len(dataset):,}'), each=dataset._form())
+    out = dict(samples=f'{len(x):,}' + ('' if len(x) == len(dataset) else f' of {len(dataset):,}'),
+               each=dataset._form())
     if x.lengths is not None: out['tokens'] = span_text(x.lengths)
     if dataset.channels is not None: out['channels'] = listed(dataset.channels)
     out['labels'] = dataset._describe_labels()
@@ -229,7 +246,8 @@ class IrregularDataset(TokenDataset):
                 raise ArgumentValueError('channels', f'{names[:8]}', f'{self.n_values} names, one per value of a token')
             return
         if not 0 <= axis < self.n_axes or self.n_values != 1:
-            raise ArgumentValueError('channel_axis', f'{axis!r} for tokens of {counted(self.n_values, "value")} and {counted(self.n_axes, "axis", "axes")}',
+            raise ArgumentValueError('channel_axis',
+                                     f'{axis!r} for tokens of {counted(self.n_values, "value")} and {counted(self.n_axes, "axis", "axes")}',
                                      f'an axis from 0 to {self.n_axes - 1}, where tokens are single observations')
         number = torch.cat([p[:, axis] for p in self.positions])
         last = float('inf') if names is None else len(names)
@@ -238,7 +256,9 @@ class IrregularDataset(TokenDataset):
 
 def _channel_names(channels):
     if channels is None: return None
-    if isinstance(channels, bytes) or not hasattr(channels, '__iter__'): raise ArgumentTypeError('channels', shown(channels), 'names, one per channel, or None')
+    if isinstance(channels, (str, bytes)) or not hasattr(channels, '__iter__') or hasattr(channels,
+                                                                                          '__array__') and not np.ndim(channels):
+        raise ArgumentTypeError('channels', shown(channels), 'a list of names, one per channel, or None')
     return list(channels)
 
 # %% ../nbs/10_datasets.ipynb #9a7e7848
@@ -253,7 +273,8 @@ class GridDataset(TokenDataset):
         self.values = as_numbers('values', values)
         if self.values.ndim not in (3, 4, 5) or not self.values.numel():
             raise ValueError(f'values: got shape {tuple(self.values.shape)}; takes (n, C, H, W), (n, T, C, H, W) or (n, T, C)')
-        if self.values.is_floating_point() and (self.values.abs() > torch.finfo(torch.float32).max).any(): raise ValueError('values: got infinite numbers; takes finite ones, NaN where one is missing')
+        if self.values.is_floating_point() and (self.values.abs() > torch.finfo(torch.float32).max).any():
+            raise ValueError('values: got infinite numbers; takes finite ones, NaN where one is missing')
         channels = -1 if self.values.ndim == 3 else -3
         self.n_values, self.n_axes, self.dtype = self.values.shape[channels], self.values.ndim, exact_type(self.values, axis=channels)
         self.labels, self.vocab = encode_labels(labels, len(self.values), vocab)
@@ -261,7 +282,8 @@ class GridDataset(TokenDataset):
         else: self.marks = marks is not None and flag('marks', marks)
 
     def __len__(self): return len(self.values)
-    def inputs(self, i): return ((self.values[i] / 255 if self.values.dtype == torch.uint8 else self.values[i].to(self.dtype)),)
+    def inputs(self,
+               i): return ((self.values[i] / 255 if self.values.dtype == torch.uint8 else self.values[i].to(self.dtype)),)
     def describe(self): return f'{tuple(self.values.shape[1:])} each' + (f' ({self.missing:.0%} missing)' if self.missing else '')
 
 # %% ../nbs/10_datasets.ipynb #fed69759
@@ -291,7 +313,8 @@ def batch_parts(
     instance('batch', batch, (tuple, list), 'a tuple, or a mapping')
     n_inp = whole('n_inp', n_inp, none=True)
     if n_inp is None or not 1 <= n_inp <= min(4, len(batch)) or len(batch) > n_inp + 1:
-        raise ArgumentValueError('n_inp', f'{n_inp} for {len(batch)} entries', '1 to 4, with one label behind them at most')
+        raise ArgumentValueError('n_inp', f'{n_inp} for {len(batch)} entries',
+                                 '1 to 4, with one label behind them at most')
     return Parts(*(*batch[:n_inp], None, None, None)[:4], *batch[n_inp:])
 
 # %% ../nbs/10_datasets.ipynb #8153c981
@@ -318,7 +341,8 @@ def collate(
 def _laid_out(rows, scaling, marks):
     "Rows one behind another, or samples of a grid stacked; scaled, and as float32."
     ragged = 'positions' in rows and all(is_rows(v) for v in rows['values'])
-    lay = {k: Ragged.from_rows(rows[k]) if ragged and k != 'pad_mask' else _stack(k, rows[k]) for k in rows if k != 'label'}
+    lay = {k: Ragged.from_rows(rows[k]) if ragged and k != 'pad_mask' else _stack(k,
+                                                                                  rows[k]) for k in rows if k != 'label'}
     values, positions = lay['values'], lay.get('positions')
     if scaling is not None: values, positions = scaling.scale_values(values, positions), scaling.scale_positions(positions)
     values, value_mask = _mark(values, lay.get('value_mask'), marks)
@@ -340,17 +364,20 @@ def _check(parts, num_classes):
 # %% ../nbs/10_datasets.ipynb #67b0cd4a
 def _columns(samples, irregular):
     "Name -> that part of every sample."
-    if not isinstance(samples, (list, tuple)): raise ArgumentTypeError('samples', f'a {type(samples).__name__}', 'a list of samples')
+    if not isinstance(samples, (list, tuple)):
+        raise ArgumentTypeError('samples', f'a {type(samples).__name__}', 'a list of samples')
     if not samples: raise ArgumentValueError('samples', 'none', 'one at least')
     names = 'values', *['positions'] * irregular, 'label'
     if isinstance(samples[0], tuple):
         got = {len(s) if isinstance(s, tuple) else type(s).__name__ for s in samples}
         if len(got) > 1 or not got <= {len(names) - 1, len(names)}:
-            raise ArgumentValueError('samples', f'tuples of {" and ".join(map(str, got))} entries', f'({", ".join(names[:-1])}[, label]), alike in all')
+            raise ArgumentValueError('samples', f'tuples of {" and ".join(map(str, got))} entries',
+                                     f'({", ".join(names[:-1])}[, label]), alike in all')
         return dict(zip(names, zip(*(_tensors(s, irregular) for s in samples))))
     tidied = [tidy(s) for s in samples]
     if len({tuple(sorted(s)) for s in tidied}) > 1:
-        raise ArgumentValueError('samples', f'entries {sorted(tidied[0])} in one and others elsewhere', 'the same entries in all samples')
+        raise ArgumentValueError('samples', f'entries {sorted(tidied[0])} in one and others elsewhere',
+                                 'the same entries in all samples')
     return {k: [s[k] for s in tidied] for k in tidied[0]}
 
 def _tensors(s, irregular):
@@ -387,7 +414,8 @@ def dataset_of(
     with_labels:bool=False,  # keep the labels: numbers as `like` gives them, or names of its classes; False leaves them out
 ) -> TokenDataset:      # of these samples
     "Single samples as a dataset, for predictions. Raises ValueError for those of another form."
-    if not isinstance(samples, (list, tuple)): raise ArgumentTypeError('samples', f'a {type(samples).__name__}', 'a list of samples')
+    if not isinstance(samples, (list, tuple)):
+        raise ArgumentTypeError('samples', f'a {type(samples).__name__}', 'a list of samples')
     if not samples: raise ArgumentValueError('samples', 'none', 'one at least')
     instance('like', like, TokenDataset, 'a dataset')
     samples, n = [s if isinstance(s, tuple) else (s,) for s in samples], 1 + like.irregular
@@ -397,13 +425,16 @@ def dataset_of(
     labels, vocab = _labels_of(samples, n, like) if flag('with_labels', with_labels) else (None, None)
     if not like.irregular:
         return GridDataset(_stack('values', [as_numbers('values', s[0]) for s in samples]), labels, vocab, like.marks)
-    return IrregularDataset([s[0] for s in samples], [s[1] for s in samples], labels, vocab, like.marks, like.channels, like.channel_axis)
+    return IrregularDataset([s[0] for s in samples], [s[1] for s in samples], labels, vocab, like.marks, like.channels,
+                            like.channel_axis)
 
 def _labels_of(samples, n, like):
     "The last entries, and the vocabulary that they are from."
-    if not like.labelled: raise ArgumentValueError('with_labels', 'True for samples like those of a dataset without labels', 'False')
+    if not like.labelled:
+        raise ArgumentValueError('with_labels', 'True for samples like those of a dataset without labels', 'False')
     lacking = [i for i, s in enumerate(samples) if len(s) == n]
-    if lacking: raise ArgumentValueError('samples', f'no label in sample {lacking[0]}', 'one in each beside with_labels=True')
+    if lacking:
+        raise ArgumentValueError('samples', f'no label in sample {lacking[0]}', 'one in each beside with_labels=True')
     labels = [s[n].tolist() if hasattr(s[n], 'tolist') else s[n] for s in samples]
     if like.task == 'regression': return np.asarray(labels, dtype=float), None
     number = {name: i for i, name in enumerate(like.vocab) if isinstance(name, str)}
@@ -420,9 +451,11 @@ class Part(GetAttr):
         scaling:Scaling|None=None,  # of values and positions, fitted on the training part
     ):
         if not isinstance(dataset, TokenDataset):
-            raise ArgumentTypeError('dataset', type(dataset).__name__, 'an IrregularDataset or a GridDataset, or what the readers return')
+            raise ArgumentTypeError('dataset', type(dataset).__name__,
+                                    'an IrregularDataset or a GridDataset, or what the readers return')
         if scaling is not None: instance('scaling', scaling, Scaling, 'a Scaling, or None')
-        if indices is not None and not dataset.indexed: raise ArgumentValueError('splits', f'sample numbers for {dataset}', 'None, a stream has none')
+        if indices is not None and not dataset.indexed:
+            raise ArgumentValueError('indices', f'sample numbers for {dataset}', 'None, a stream has none')
         self.dataset, self.layout, self.scaling = dataset, choice('layout', layout, LAYOUTS), scaling
         self.indices = range(len(dataset)) if indices is None else _indices(indices, len(dataset))
 
@@ -433,7 +466,8 @@ class Part(GetAttr):
             raise RuntimeError(f'dataset: sample {self.indices[i]} raised StopIteration; takes a dataset that gives every sample it counts') from e
     def __iter__(self): return (self[i] for i in range(len(self))) if self.dataset.indexed else iter(self.dataset)
     def __repr__(self): return f'{len(self)} of {self.dataset}'
-    def facts(self): return _facts(self, self.dataset) | dict(layout=self.layout, scaling=_scaling_text(self.scaling, self.channels))
+    def facts(self): return _facts(self, self.dataset) | dict(layout=self.layout,
+                                                              scaling=_scaling_text(self.scaling, self.channels))
     def _repr_html_(self): return facts_html(f'Part of {type(self.dataset).__name__}', {'': self.facts()})
     @property
     def lengths(self): return self._own('lengths')
@@ -454,7 +488,8 @@ class Part(GetAttr):
         return every[self.indices] if isinstance(every, (Tensor, np.ndarray)) else [every[i] for i in self.indices]
     def collate(self, samples):
         "A batch of these samples, as a tuple."
-        batch = collate(samples, self.irregular, self.layout, self.c if self.task == 'classification' else None, self.marks, self.scaling)
+        batch = collate(samples, self.irregular, self.layout, self.c if self.task == 'classification' else None,
+                        self.marks, self.scaling)
         return batch if isinstance(batch, tuple) else Parts(**batch).as_tuple()
 
 def _scaling_text(scaling, names):
@@ -468,14 +503,16 @@ def _scaling_text(scaling, names):
 
 # %% ../nbs/10_datasets.ipynb #7dd363c2
 def _indices(indices, n):
-    if isinstance(indices, (str, bytes)) or not (hasattr(indices, '__iter__') or hasattr(indices, '__array__')):
-        raise ArgumentTypeError('splits', f'a part {shown(indices)}', f'sample numbers from 0 to {n - 1}, or {n} bools')
+    takes = f'sample numbers from 0 to {n - 1}, one at least'
+    if isinstance(indices, (str, bytes)) or not hasattr(indices, '__iter__') or hasattr(indices,
+                                                                                        '__array__') and not np.ndim(indices):
+        raise ArgumentTypeError('indices', f'a part {shown(indices)}', takes)
     try: idx = np.asarray(indices if hasattr(indices, '__len__') else list(indices))
-    except ValueError as e: raise ArgumentValueError('splits', f'a part that is no array ({e})', f'sample numbers from 0 to {n - 1}') from e
+    except ValueError as e: raise ArgumentValueError('indices', f'a part that is no array ({e})', takes) from e
     if idx.dtype == bool and idx.shape == (n,): idx = idx.nonzero()[0]
     if idx.ndim != 1 or not len(idx) or idx.dtype.kind not in 'iu' or idx.min() < 0 or idx.max() >= n:
         reach = f', {idx.min()} to {idx.max()}' if idx.size and idx.dtype.kind in 'iuf' else ''
-        raise ArgumentValueError('splits', f'a part of shape {idx.shape} and type {idx.dtype}{reach}', f'sample numbers from 0 to {n - 1}, one at least')
+        raise ArgumentValueError('indices', f'a part of shape {idx.shape} and type {idx.dtype}{reach}', takes)
     return idx.tolist()
 
 # %% ../nbs/10_datasets.ipynb #12b54721
@@ -484,5 +521,6 @@ def model_inputs(
 ) -> tuple:        # without the marks, and without None at the end
     "What a model takes of a batch."
     instance('inputs', inputs, (tuple, list), 'a tuple')
-    if not 1 <= len(inputs) <= 4: raise ArgumentValueError('inputs', f'{len(inputs)} entries', '1 to 4: values, positions, pad_mask, value_mask')
+    if not 1 <= len(inputs) <= 4:
+        raise ArgumentValueError('inputs', f'{len(inputs)} entries', '1 to 4: values, positions, pad_mask, value_mask')
     return Parts(*inputs)._replace(value_mask=None).inputs

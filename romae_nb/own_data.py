@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import IterableDataset, Subset
 
 from .arrays import as_numbers, unmasked
-from .checks import ArgumentError, ArgumentTypeError, ArgumentValueError, flag, instance, shown
+from .checks import ArgumentError, ArgumentTypeError, ArgumentValueError, flag, instance, renamed, shown
 from .datasets import Part, TokenDataset, dataset_of, encode_labels
 from .images import to_values
 from .samples import KEYS, by_name, is_rows, tidy
@@ -148,13 +148,15 @@ def _as_values(x):
 # %% ../nbs/14_own_data.ipynb #00b03bda
 def own_parts(
     datasets,  # of ours, parts of them, `Subset`s, or others
+    name:str='datasets',  # what to call them in an error
 ) -> list[tuple[TokenDataset, list|None]]:  # datasets of ours, each with the numbers of the samples that belong here; None for all
     "Datasets of any kind as ours. Raises TypeError for what is none."
     known, out = {}, []
     for d in datasets:
         base, indices = _base(d)
         if not isinstance(base, TokenDataset):
-            if id(base) not in known: known[id(base)] = _wrapped(base, known)
+            with renamed({'items': name}):
+                if id(base) not in known: known[id(base)] = _wrapped(base, known, name)
             base = known[id(base)]
         out.append((base, indices))
     _agree([d for d in known.values() if isinstance(d, OwnDataset)])
@@ -168,9 +170,9 @@ def _base(d):
     mine = [int(i) for i in d.indices]
     return base, mine if indices is None else [indices[i] for i in mine]
 
-def _wrapped(base, known):
+def _wrapped(base, known, name):
     if isinstance(base, (IterableDataset, str, bytes, dict)) or not hasattr(base, '__getitem__') or not hasattr(base, '__len__'):
-        raise ArgumentTypeError('dataset', f'a {type(base).__name__}', 'a dataset of ours, a Subset, or one with __len__ and __getitem__ (StreamDataset takes streams)')
+        raise ArgumentTypeError(name, f'a {type(base).__name__}', 'a dataset of ours, a Subset, or one with __len__ and __getitem__ (StreamDataset takes streams)')
     first = next((d for d in known.values() if d.labelled and d.vocab), None)
     return OwnDataset(base, vocab=None if first is None else first.vocab)
 

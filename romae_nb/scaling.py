@@ -38,7 +38,7 @@ class Scaling:
             raise ArgumentValueError('std', f'mean={self.mean} and std={self.std}', 'as many numbers in both')
         for x in self.std: number('std', x, above=0)
         if self.rebase is not None: object.__setattr__(self, 'rebase', _whole_rebase(self.rebase))
-        axes = None if self.rebase is None else len(self.rebase.origin) - 1
+        axes = 63 if self.rebase is None else len(self.rebase.origin) - 1
         object.__setattr__(self, 'channel_axis', whole('channel_axis', self.channel_axis, low=0, high=axes, none=True))
 
     @property
@@ -197,6 +197,12 @@ def _of_sample(i, sample, irregular):
         raise ArgumentValueError('samples', f'values of shape {tuple(values.shape)} at {i}', '(n, C), (C, H, W) or (T, C, H, W)')
     return values, as_numbers('samples', sample[1], f' for the positions of sample {i}') if irregular else None
 
+def _check_unit(unit):
+    "As `fit_rebase` takes it, for data without positions, too."
+    if isinstance(unit, str) and unit == 'step': return
+    if not isinstance(unit, (tuple, list)) or not unit: raise ArgumentValueError('unit', repr(unit), "'step', or one positive number per axis")
+    for x in unit: number('unit', x, above=0)
+
 # %% ../nbs/09_scaling.ipynb #870ff1f6
 def fit_scaling(
     samples:Iterable,                   # of the training part: tuples (values[, positions][, label]), as a `Part` or dataset gives them
@@ -206,13 +212,15 @@ def fit_scaling(
     unit:str|tuple[float, ...]='step',  # as `fit_rebase` takes it: the median distance to the next token becomes 1, or scales as given
 ) -> Scaling:                           # a channel that never changes is shifted, and left at its size
     "Means, standard deviations, origin and scale from training data."
-    if not (hasattr(samples, '__iter__') or hasattr(samples, '__getitem__')): raise ArgumentTypeError('samples', f'a {type(samples).__name__}', 'samples one behind another')
+    _check_unit(unit)
+    if not (hasattr(samples, '__iter__') or hasattr(samples, '__getitem__')) or isinstance(samples, (str, bytes, np.generic)): raise ArgumentTypeError('samples', f'a {type(samples).__name__}', 'samples one behind another')
     irregular = bool(getattr(samples, 'irregular', False)) if irregular is None else flag('irregular', irregular)
     if channel_axis is None: channel_axis = getattr(samples, 'channel_axis', None)
     if channel_axis is not None and channels is None: channels = len(getattr(samples, 'channels', None) or ()) or None
     whole('channel_axis', channel_axis, low=0, none=True)
     if channel_axis is not None and channels is None: raise ArgumentValueError('channels', 'none beside a channel_axis', 'how many there are')
     channels = whole('channels', channels, low=1, none=True)
+    if channel_axis is None and channels is not None: raise ArgumentValueError('channels', f'{channels} without a channel_axis', 'None there')
     total, rows = None, []
     for i, sample in enumerate(samples):
         values, positions = _of_sample(i, sample, irregular)

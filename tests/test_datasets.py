@@ -29,18 +29,31 @@ flat_two = [np.zeros(3), np.zeros(1)]
     (dict(values=[[1., 2, 1e300], [1.]]), r'values: sample 0 holds numbers that are infinite \(as torch.float32\)'),
     (dict(positions=[[1., 2, math.nan], [1.]]), 'positions: sample 0 holds numbers that are infinite .*, or NaN'),
     (dict(positions=[np.arange(3).astype('datetime64[s]'), [1.]]), r'positions: got type datetime64\[s\] in sample 0; takes real numbers, dates as seconds'),
-    (dict(marks='yes'), "marks: got 'yes'; takes True"), (dict(labels=[0, 1], vocab=3), 'vocab: got 3; takes names'), (dict(channels=3), 'channels: got 3; takes names'),
-    (dict(channel_axis=True), 'channel_axis: got True'), (dict(labels=pd.array([1, None], dtype='Int64')), 'labels: got NaN or infinite numbers for sample 1'), (dict(labels=['a', pd.NA]), 'labels: got <NA> for sample 1'),
-    (dict(labels=np.ma.array([1, 0], mask=[0, 1]), vocab='ab'), 'labels: got NaN or infinite numbers for sample 1'), (dict(labels=[['a'], 'b']), 'labels: got a list that is no array'),
-    (dict(positions=[np.ma.array([1., 2, 3], mask=[0, 1, 0]), [1.]]), 'positions: sample 0 holds numbers that are infinite .*, or NaN'), (dict(channels=['u']), r"channels: got \['u'\]; takes 2 names"),
+    (dict(marks='yes'), "marks: got 'yes'; takes True"), (dict(labels=[0, 1], vocab=3),
+                                                          'vocab: got 3; takes a list of names'),
+                                                          (dict(channels=3), 'channels: got 3; takes a list of names'),
+    (dict(channel_axis=True), 'channel_axis: got True'), (dict(labels=pd.array([1, None], dtype='Int64')),
+                                                          'labels: got NaN or infinite numbers for sample 1'),
+                                                          (dict(labels=['a', pd.NA]), 'labels: got <NA> for sample 1'),
+    (dict(labels=np.ma.array([1, 0], mask=[0, 1]), vocab=['a', 'b']),
+     'labels: got NaN or infinite numbers for sample 1'),
+     (dict(labels=[['a'], 'b']), 'labels: got a list that is no array'),
+    (dict(positions=[np.ma.array([1., 2, 3], mask=[0, 1, 0]), [1.]]),
+     'positions: sample 0 holds numbers that are infinite .*, or NaN'),
+     (dict(channels=['u']), r"channels: got \['u'\]; takes 2 names"),
     (dict(channel_axis=0), 'channel_axis: got 0 for tokens of 2 values'), (dict(values=flat_two, channel_axis=1), 'channel_axis: got 1 .* takes an axis from 0 to 0'),
     (dict(values=flat_two, channel_axis=0), 'positions: got channel numbers from 0 to 0 on axis 0; takes whole ones from 1'),
-    (dict(values=flat_two, positions=[[1., 2., 3.], [1.]], channel_axis=0, channels='ab'), 'positions: got channel numbers from 1 to 3 on axis 0; takes whole ones from 1 to 2'),
+    (dict(values=flat_two, positions=[[1., 2., 3.], [1.]], channel_axis=0, channels=['a', 'b']),
+     'positions: got channel numbers from 1 to 3 on axis 0; takes whole ones from 1 to 2'),
     (dict(labels=['a', None]), 'labels: got None for sample 1'), (dict(labels=np.array(['a', 1], object)), 'labels: got several types'),
-    (dict(labels=['a', 'b'], vocab='aa'), r"vocab: got \['a', 'a'\]; takes"), (dict(labels=[0, 10**9]), 'labels: got numbers up to 1000000000; takes class numbers'),
-    (dict(labels=[.5, math.nan]), 'labels: got NaN or infinite numbers for sample 1'), (dict(labels=[0., 1.], vocab='ab'), 'labels: got type float64 beside a vocab'),
-    (dict(labels=[.5, 1e39]), 'labels: got NaN or infinite numbers for sample 1: 1e.39; takes finite'), (dict(labels=[[0, 2], [1, 0]]), 'labels: got numbers from 0 to 2 in shape'),
-    (dict(labels=[[0, 1], [1, 0]], vocab='a'), 'vocab: got 1 names; takes 2'), (dict(labels=(i for i in range(2))), r'labels: got shape \(\)'),
+    (dict(labels=['a', 'b'], vocab=['a', 'a']), r"vocab: got \['a', 'a'\]; takes"),
+    (dict(labels=[0, 10**9]), 'labels: got numbers up to 1000000000; takes class numbers'),
+    (dict(labels=[.5, math.nan]), 'labels: got NaN or infinite numbers for sample 1'),
+    (dict(labels=[0., 1.], vocab=['a', 'b']), 'labels: got type float64 beside a vocab'),
+    (dict(labels=[.5, 1e39]), 'labels: got NaN or infinite numbers for sample 1: 1e.39; takes finite'),
+    (dict(labels=[[0, 2], [1, 0]]), 'labels: got numbers from 0 to 2 in shape'),
+    (dict(labels=[[0, 1], [1, 0]], vocab=['a']), 'vocab: got 1 names; takes 2'),
+    (dict(labels=(i for i in range(2))), r'labels: got shape \(\)'),
     (dict(values=[np.zeros((3, 2)), np.zeros((1, 1))]), r'values: got arrays of shapes \[\(1, 1\), \(3, 2\)\]; takes one'),
     (dict(values=[np.zeros((3, 2)), np.zeros((0, 2))]), 'values: sample 1 is empty'),
     (dict(values=[np.zeros((3, 2), dtype=bool)] * 2), 'values: got type bool in sample 0'),
@@ -48,10 +61,11 @@ flat_two = [np.zeros(3), np.zeros(1)]
     (dict(positions=[np.zeros(3), np.zeros(2)]), 'positions: sample 1 has 2 tokens; takes 1'),
     (dict(labels=[0]), r'labels: got shape \(1,\); takes \(2,\)'),
     (dict(labels=[-1, 0]), 'labels: got numbers from -1'),
-    (dict(labels=[0, 5], vocab='ab'), 'labels: got numbers from 0 to 5; takes 0 to 1'),
-    (dict(labels=['a', 'c'], vocab='ab'), r"labels: got \['c'\]; takes what vocab holds")])
+    (dict(labels=[0, 5], vocab=['a', 'b']), 'labels: got numbers from 0 to 5; takes 0 to 1'),
+    (dict(labels=['a', 'c'], vocab=['a', 'b']), r"labels: got \['c'\]; takes what vocab holds")])
 def test_irregular_refuses(kw, match):
-    with pytest.raises((ValueError, TypeError), match=match): IrregularDataset(**dict(values=two, positions=[np.zeros(3), np.zeros(1)]) | kw)
+    with pytest.raises((ValueError, TypeError), match=match):
+        IrregularDataset(**dict(values=two, positions=[np.zeros(3), np.zeros(1)]) | kw)
 
 
 # %% bb30f2af
@@ -86,41 +100,14 @@ def test_labels_of_all_kinds():
 
 # %% 142c16de
 def test_bools_are_classes():
-    for labels in ([True, False], np.array([True, False]), torch.tensor([True, False]), pd.array([True, False], dtype='boolean'), pl.Series([True, False])):
+    for labels in ([True, False], np.array([True, False]), torch.tensor([True, False]),
+                   pd.array([True, False], dtype='boolean'), pl.Series([True, False])):
         y, vocab = encode_labels(labels, 2)
         assert y.tolist() == [1, 0] and vocab == [False, True]
-    assert encode_labels([True, True], 2)[1] == [False, True] and encode_labels([True, False], 2, ['no', 'yes'])[1] == ['no', 'yes']
-    assert encode_labels(pd.Series(['b', 'a'], dtype='category'), 2)[1] == ['a', 'b'] and encode_labels(torch.tensor([.5], dtype=torch.bfloat16), 1)[0].tolist() == [.5]
-
-
-# %% 30117364
-def test_masked_means_missing():
-    wide = np.array([[1., -999.], [3., 4.]])
-    for first in (np.ma.masked_equal(wide, -999), np.ma.masked_equal(wide.astype(int), -999), pd.DataFrame(dict(a=pd.array([1, 3], dtype='Int64'), b=pd.array([None, 4], dtype='Int64'))),
-                  pl.DataFrame(dict(a=[1, 3], b=[None, 4]))):
-        ds = IrregularDataset([first, wide[1:]], [[0., 1.], [0.]])
-        assert ds.marks and ds.missing == 1 / 6 and ds[0][0][0, 1].isnan() and ds[0][0].nan_to_num(0).tolist() == [[1, 0], [3, 4]]
-        assert fit_scaling(ds).mean == (7 / 3, 4)
-        batch = collate([ds[0], ds[1]], marks=True)
-        assert batch[0].data.tolist() == [[1, 0], [3, 4], [3, 4]] and batch[3].data.nonzero().tolist() == [[0, 1]]
-    images = np.ma.masked_less(np.arange(-1., 15).reshape(2, 2, 2, 2), 0)
-    for grid in (images, list(images), [list(x) for x in images]):
-        assert GridDataset(grid).marks and GridDataset(grid)[0][0].isnan().sum() == 1 and GridDataset(grid).missing == 1 / 16
-
-
-# %% 40a07594
-def test_large_numbers_are_scaled_before_they_are_rounded():
-    rng = np.random.default_rng(0)
-    rows, times = [1e9 + rng.normal(size=(n, 2)) for n in (3, 9, 5)], [np.arange(n) for n in (3, 9, 5)]
-    for ds, irregular in ((IrregularDataset(rows, times), True), (GridDataset(1e9 + rng.normal(size=(4, 6, 2))), False), (GridDataset(1e9 + rng.normal(size=(4, 2, 3, 3))), False),
-                          (GridDataset(10**10 + rng.integers(0, 9, (4, 2, 3, 3))), False)):
-        scaling = fit_scaling(ds)
-        batch = Part(ds, scaling=scaling).collate(list(ds))[0]
-        x = batch.data if irregular else batch.flatten(0, 1) if batch.ndim == 3 else batch.movedim(1, -1).flatten(0, 2)
-        assert x.dtype == torch.float32 and x.mean(0).abs().max() < 1e-6 and (x.std(0, unbiased=False) - 1).abs().max() < 1e-5
-        one = dataset_of([ds[0]], ds)                                    # a sample by itself is scaled like that
-        assert one[0][0].equal(ds[0][0])
-    assert IrregularDataset([[1., 2.5]], [[0., 1.]])[0][0].dtype == GridDataset(np.ones((2, 3, 1)))[0][0].dtype == torch.float32
+    assert encode_labels([True, True], 2)[1] == [False, True] and encode_labels([True, False], 2,
+                                                                                ['no', 'yes'])[1] == ['no', 'yes']
+    assert encode_labels(pd.Series(['b', 'a'], dtype='category'), 2)[1] == ['a',
+                                                                            'b'] and encode_labels(torch.tensor([.5], dtype=torch.bfloat16), 1)[0].tolist() == [.5]
 
 
 # %% 696311ce
@@ -220,16 +207,21 @@ def test_dates_are_rebased_before_rounding():
 def test_samples_of_the_reference():
     g = torch.Generator().manual_seed(0)
     lengths, steps = [3, 5, 1], 5
-    padded = [dict(values=torch.randn(steps, 2, 1, 1, generator=g), positions=torch.rand(1, steps, generator=g), pad_mask=torch.arange(steps) >= n, label=n % 2) for n in lengths]
+    padded = [dict(values=torch.randn(steps, 2, 1, 1, generator=g), positions=torch.rand(1, steps, generator=g),
+                   pad_mask=torch.arange(steps) >= n, label=n % 2) for n in lengths]
     rows = [(d['values'][:n, :, 0, 0], d['positions'].T[:n], torch.tensor(n % 2)) for d, n in zip(padded, lengths)]
     for layout in LAYOUTS:
-        got, want = batch_parts(collate(padded, layout=layout)), batch_parts(collate(rows, True, layout), 2 + (layout == 'padded'))
+        got, want = batch_parts(collate(padded, layout=layout)), batch_parts(collate(rows, True, layout),
+                                                                             2 + (layout == 'padded'))
         assert all((a is b is None) or flat(a).equal(flat(b)) for a, b in zip(got, want))
-    pictures = [dict(values=torch.ones(1, 3, 8, 8) * i, positions=torch.rand(2, 4, generator=g).double(), pad_mask=torch.tensor([False] * 3 + [i > 0]), labels=i) for i in range(2)]
+    pictures = [dict(values=torch.ones(1, 3, 8, 8) * i, positions=torch.rand(2, 4, generator=g).double(),
+                     pad_mask=torch.tensor([False] * 3 + [i > 0]), labels=i) for i in range(2)]
     got = collate(pictures, scaling=Scaling((1., 1., 1.), (2., 2., 2.)))
     assert list(got) == ['values', 'positions', 'pad_mask', 'label'] and got['values'].shape == (2, 1, 3, 8, 8) and got['values'][0].unique().tolist() == [-.5]
     assert got['positions'].shape == (2, 2, 4) and got['pad_mask'].sum() == 1 and got['label'].tolist() == [0, 1]
-    for change, match in [(dict(positions=torch.full((2, 4), math.nan)), 'positions: row 1 holds NaN'), (dict(pad_mask=torch.ones(4).bool()), 'pad_mask: row 1 is all padding'), (dict(positions=torch.rand(2, 5)), 'positions: got samples of shapes')]:
+    for change, match in [(dict(positions=torch.full((2, 4), math.nan)), 'positions: row 1 holds NaN'),
+                          (dict(pad_mask=torch.ones(4).bool()), 'pad_mask: row 1 is all padding'),
+                          (dict(positions=torch.rand(2, 5)), 'positions: got samples of shapes')]:
         with pytest.raises(ValueError, match=match): collate([pictures[0], pictures[1] | change])
 
 
@@ -243,8 +235,10 @@ def test_collate_checks():
     with pytest.raises(ValueError, match=r'values: got samples of shapes \[\(1, 4, 4\), \(1, 8, 8\)\]'):
         collate([(torch.ones(1, 4, 4),), (torch.ones(1, 8, 8),)], False)
     with pytest.raises(ValueError, match="layout: got 'dense'"): collate(samples, True, 'dense')
-    with pytest.raises(ValueError, match=r"samples: got key 'times'; takes values, positions"): collate([dict(values=1, times=2)])
-    with pytest.raises(ValueError, match=r"samples: got entries \['label', 'values'\] in one"): collate([dict(values=torch.ones(1, 1), label=1), dict(values=torch.ones(1, 1))])
+    with pytest.raises(ValueError, match=r"samples: got key 'times'; takes values, positions"):
+        collate([dict(values=1, times=2)])
+    with pytest.raises(ValueError, match=r"samples: got entries \['label', 'values'\] in one"):
+        collate([dict(values=torch.ones(1, 1), label=1), dict(values=torch.ones(1, 1))])
     for rows, match in [([], 'samples: got none'), ([s + (1,) for s in samples], 'samples: got tuples of 4 entries; takes .values, positions.*label'), ([s[:1] for s in samples], 'got tuples of 1 entries'),
                         ([samples[0], samples[1][:2]], 'samples: got tuples of .* and .* entries'), ([samples[0], as_dicts(samples)[1]], 'samples: got tuples of .*dict'),
                         ([dict(values=torch.ones(2, 1), positions=torch.ones(2, 1), value_mask=torch.ones(2, 1))], 'value_mask: got type torch.float32'),
@@ -266,10 +260,17 @@ def test_samples_become_a_dataset():
     assert dataset_of([images[0], np.full((1, 4, 4), 255, np.uint8) / 255], images)[1][0].max() == 1
     assert dataset_of([gaps[1], (np.ones((3, 2)), np.arange(3), 'a')], gaps, True).labels.tolist() == [1, 0] and dataset_of([images[1]], images, True).labels.tolist() == [1]
     numbers = GridDataset(np.zeros((2, 1, 4, 4)), [.5, 2.])
-    assert dataset_of([numbers[1]], numbers, True).labels.tolist() == [2.] and dataset_of([numbers[1]], numbers).labels is None
-    for bad, like, match in [([(np.ones((3, 2)), np.arange(3))], gaps, 'samples: got no label in sample 0; takes one in each'), ([images[0][:1]], GridDataset(np.zeros((1, 1, 4, 4))), 'with_labels: got True for samples like')]:
+    assert dataset_of([numbers[1]], numbers, True).labels.tolist() == [2.] and dataset_of([numbers[1]],
+                                                                                          numbers).labels is None
+    for bad, like, match in [([(np.ones((3, 2)), np.arange(3))], gaps,
+                              'samples: got no label in sample 0; takes one in each'),
+                              ([images[0][:1]], GridDataset(np.zeros((1, 1, 4, 4))),
+                               'with_labels: got True for samples like')]:
         with pytest.raises(ValueError, match=match): dataset_of(bad, like, with_labels=True)
-    for bad, like, match in [([], gaps, 'samples: got none'), ([(np.ones((3, 2)),)], gaps, r'samples: got tuples of 1; takes \(values, positions\)'), ([(1, 2, 3, 4)], gaps, 'samples: got tuples of 4'), ([(1, 2, 3)], images, 'samples: got tuples of 3; takes values')]:
+    for bad, like, match in [([], gaps, 'samples: got none'),
+                             ([(np.ones((3, 2)),)], gaps, r'samples: got tuples of 1; takes \(values, positions\)'),
+                             ([(1, 2, 3, 4)], gaps, 'samples: got tuples of 4'),
+                             ([(1, 2, 3)], images, 'samples: got tuples of 3; takes values')]:
         with pytest.raises(ValueError, match=match): dataset_of(bad, like)
 
 
@@ -294,7 +295,8 @@ def test_what_a_part_has_is_its_own():
     assert part.labels.tolist() == [2, 0] and part.ids == ['z', 'x'] and part.lengths == [4, 2] and part.vocab == ['a', 'b', 'c']
     assert [v[0, 0].item() for v in part.values] == [40, 20] and [len(p) for p in part.positions] == [4, 2]
     assert all(v.equal(part[i][0]) and y == part[i][2] for i, (v, y) in enumerate(zip(part.values, part.labels)))
-    assert Part(ds).labels is ds.labels and Part(ds).ids == ds.ids and Part(IrregularDataset(rows, at), [0]).ids is None and Part(IrregularDataset(rows, at), [0]).labels is None
+    assert Part(ds).labels is ds.labels and Part(ds).ids == ds.ids and Part(IrregularDataset(rows, at),
+                                                                            [0]).ids is None and Part(IrregularDataset(rows, at), [0]).labels is None
     grid = Part(GridDataset(np.arange(4.).reshape(4, 1, 1, 1), np.arange(4)), np.array([False, True, False, True]))
     assert grid.values.flatten().tolist() == [1, 3] and grid.labels.tolist() == [1, 3]
     assert 'a: 1, b: 0, c: 1' in part.facts()['classes'] and part.facts()['samples'] == '2 of 4' and part.facts()['tokens'] == '2 to 4 (median 3)' and '<td' in part._repr_html_()
@@ -307,6 +309,40 @@ def test_a_sample_that_stops_is_an_error():
     stops = Part(Stops(np.zeros((4, 1, 2, 2))), [3, 2])
     for read in (list, lambda p: [p[i] for i in range(2)], fit_scaling):
         with pytest.raises(RuntimeError, match='sample 2 raised StopIteration|generator raised StopIteration'): read(stops)
+
+
+# %% 30117364
+def test_masked_means_missing():
+    wide = np.array([[1., -999.], [3., 4.]])
+    for table in (np.ma.masked_equal(wide, -999), np.ma.masked_equal(wide.astype(int), -999),
+                  pd.DataFrame(dict(a=pd.array([1, 3], dtype='Int64'), b=pd.array([None, 4], dtype='Int64'))),
+                  pl.DataFrame(dict(a=[1, 3], b=[None, 4]))):
+        ds = IrregularDataset([table, wide[1:]], [[0., 1.], [0.]])
+        assert ds.marks and ds.missing == 1 / 6 and ds[0][0][0, 1].isnan() and ds[0][0].nan_to_num(0).tolist() == [[1, 0], [3, 4]]
+        assert fit_scaling(ds).mean == (7 / 3, 4)
+        batch = collate([ds[0], ds[1]], marks=True)
+        assert batch[0].data.tolist() == [[1, 0], [3, 4], [3, 4]] and batch[3].data.nonzero().tolist() == [[0, 1]]
+    images = np.ma.masked_less(np.arange(-1., 15).reshape(2, 2, 2, 2), 0)
+    for grid in (images, list(images), [list(x) for x in images]):
+        assert GridDataset(grid).marks and GridDataset(grid)[0][0].isnan().sum() == 1 and GridDataset(grid).missing == 1 / 16
+
+
+# %% 40a07594
+def test_large_numbers_are_scaled_before_they_are_rounded():
+    rng = np.random.default_rng(0)
+    rows, moments = [1e9 + rng.normal(size=(n, 2)) for n in (3, 9, 5)], [np.arange(n) for n in (3, 9, 5)]
+    for ds, irregular in ((IrregularDataset(rows, moments), True), (GridDataset(1e9 + rng.normal(size=(4, 6, 2))), False),
+                          (GridDataset(1e9 + rng.normal(size=(4, 2, 3, 3))), False),
+                          (GridDataset(10**10 + rng.integers(0, 9, (4, 2, 3, 3))), False)):
+        scaling = fit_scaling(ds)
+        batch = Part(ds, scaling=scaling).collate(list(ds))[0]
+        x = batch.data if irregular else batch.flatten(0, 1) if batch.ndim == 3 else batch.movedim(1, -1).flatten(0, 2)
+        assert x.dtype == torch.float32 and x.mean(0).abs().max() < 1e-6 and (x.std(0,
+                                                                                    unbiased=False) - 1).abs().max() < 1e-5
+        one = dataset_of([ds[0]], ds)                                    # a sample by itself is scaled like that
+        assert one[0][0].equal(ds[0][0])
+    assert IrregularDataset([[1., 2.5]], [[0., 1.]])[0][0].dtype == GridDataset(np.ones((2, 3,
+                                                                                         1)))[0][0].dtype == torch.float32
 
 
 # %% 2b83691c

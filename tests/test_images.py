@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 from PIL import Image
 from sklearn.datasets import load_digits
 from romae_nb.datasets import Part, collate
+from romae_nb.scaling import fit_scaling
 
 
 # %% e3dae21a
@@ -49,7 +50,7 @@ def test_folders():
         with pytest.raises(ValueError, match='vocab: .*holds classes'): folder_dataset(d, 'train', vocab=['digit 0'])
         (Path(d)/'empty').mkdir()
         with pytest.raises(ValueError, match='items: got none'): folder_dataset(d, 'empty', labels=False)
-        with pytest.raises(ValueError, match="axes: got 'WHC'; takes CHW"): folder_dataset(d, 'train', axes='WHC')
+        with pytest.raises(ValueError, match="axes: got 'WHC'; takes 'CHW', 'HWC'"): folder_dataset(d, 'train', axes='WHC')
 
 
 # %% f7f7cca0
@@ -79,8 +80,9 @@ def test_what_is_no_sample():
 def test_broken_files_are_named():
     with TemporaryDirectory() as d:
         small(d, 'x/0.png', size=40)
-        whole = Path(d, 'x/0.png').read_bytes()
-        for name, content in [('0.png', whole[:-30]), ('0.png', b''), ('0.jpg', b'no picture'), ('0.npy', b'xx'), ('0.npz', b'xx'), ('0.tif', b'xx')]:
+        picture = Path(d, 'x/0.png').read_bytes()
+        for name, content in [('0.png', picture[:-30]), ('0.png', b''), ('0.jpg', b'no picture'), ('0.npy', b'xx'),
+                              ('0.npz', b'xx'), ('0.tif', b'xx')]:
             Path(d, 'x/0.png').unlink(missing_ok=True); Path(d, 'x', name).write_bytes(content)
             with pytest.raises(ValueError, match=rf'file: .*0\{name[1:]} cannot be read .*; takes whole files: .jpg'): folder_dataset(d)[0]
             Path(d, 'x', name).unlink()
@@ -101,10 +103,22 @@ def test_broken_files_are_named():
 def test_items_refuse():
     image = np.zeros((1, 4, 4))
     for items, match in [([(image, None)], r'items: got label None; takes class numbers, or vocab=None .*\(sample 0\)'), ([(image, .7)], 'items: got label 0.7'), ([(image, 'a')], "items: got label 'a'"),
-                         ([image], 'items: got a ndarray at 0'), ([('x.png', 0)], r'values: got type <U5; takes real numbers'), ([(image[0], 0)], r"axes: got 'CHW' for an array of shape \(4, 4\).*\(sample 0\)")]:
+                         ([image], 'items: got a ndarray at 0'),
+                         ([('x.png', 0)], r'values: got type <U5; takes real numbers'),
+                         ([(image[0], 0)], r"axes: got 'CHW' for an array x of shape \(4, 4\).*\(sample 0\)")]:
         with pytest.raises(ValueError, match=match): ItemDataset(items, ['a'])[0]
-    with pytest.raises(ValueError, match='items: got a generator; takes a sequence'): ItemDataset(((image, 0) for _ in range(2)))
-    with pytest.raises(ValueError, match='vocab: got no names'): ItemDataset([(image, 0)], [])
+    for bad, match in [(((image, 0) for _ in range(2)), 'items: got a generator; takes a sequence'),
+                       ('ab', 'items: got a str'), ({0: (image, 0)}, 'items: got a dict')]:
+        with pytest.raises(TypeError, match=match): ItemDataset(bad)
+    for kw, match in [(dict(vocab=3), 'vocab: got 3'), (dict(transform=3), 'transform: got 3; takes a function'),
+                      (dict(marks=None), 'marks: got None'), (dict(random='no'), "random: got 'no'"),
+                      (dict(axes=None), 'axes: got None')]:
+        with pytest.raises((ValueError, TypeError), match=match): ItemDataset([(image, 0)], **kw)
+    with pytest.raises(ValueError, match=r'items: got label 3; takes class numbers from 0 to 0 \(sample 0\)'):
+        ItemDataset([(image, 3)], ['a'])[0]
+    for kw, match in [(dict(n=True), 'n: got True'), (dict(n=2.5), 'n: got 2.5'), (dict(stream=3), 'stream: got a int')]:
+        with pytest.raises((ValueError, TypeError), match=match): StreamDataset(**dict(stream=[(image, 0)], n=1) | kw)
+    with pytest.raises(ValueError, match='vocab: got .*; takes one name at least'): ItemDataset([(image, 0)], [])
     for label in (0, np.int64(0), torch.tensor(0)): assert ItemDataset([(image, label)], ['a'])[0][1].item() == 0
     assert to_values(image[:, ::-1].astype('>f4')).shape == (1, 4, 4) and to_values(np.eye(3) > 0, 'HW').unique().tolist() == [0, 1]
 
@@ -118,19 +132,36 @@ def test_arrays_in_folders():
         assert collate(list(ds), False, num_classes=ds.c)[0].shape == (12, 13, 8, 8)
         assert folder_dataset(d, transform=lambda x: x[:, ::2])[0][0].shape == (13, 4, 8)
         assert folder_dataset(d, axes='HWC')[0][0].shape == (8, 13, 8)
-        with pytest.raises(ValueError, match=r"axes: got 'HW' for an array of shape \(13, 8, 8\)"): folder_dataset(d, axes='HW')[0]
+        with pytest.raises(ValueError, match=r"axes: got 'HW' for an array x of shape \(13, 8, 8\)"):
+            folder_dataset(d, axes='HW')[0]
     with TemporaryDirectory() as d:
         (Path(d)/'walk').mkdir()
         film = np.arange(2 * 3 * 4 * 1, dtype=np.uint8).reshape(2, 3, 4, 1)
         np.savez(Path(d)/'walk/a.npz', film)
         assert folder_dataset(d, axes='THWC')[0][0].shape == (2, 1, 3, 4) and folder_dataset(d, axes='THWC')[0][0].max() == 23 / 255
         np.savez(Path(d)/'walk/a.npz', a=film, b=film)
-        with pytest.raises(ValueError, match=r"a.npz holds \['a', 'b'\]; takes one array"): folder_dataset(d, axes='THWC')[0]
+        with pytest.raises(ValueError, match=r"a.npz, which holds \['a', 'b'\]; takes one array"):
+            folder_dataset(d, axes='THWC')[0]
         np.savez(Path(d)/'walk/a.npz', values=film[..., 0].astype(np.uint16) * 1000, names=['x'])
         assert folder_dataset(d, axes='CHW')[0][0].max() == 23000
         np.save(Path(d)/'walk/a.npz', np.array([{}], dtype=object))
         os.rename(Path(d)/'walk/a.npz.npy', Path(d)/'walk/b.npy')
         with pytest.raises(ValueError, match='allow_pickle=False'): folder_dataset(d)[1]                     # nothing is unpickled
+
+
+# %% 2da7e691
+def test_exact_arrays_in_folders():
+    with TemporaryDirectory() as d:
+        for i in range(2):
+            (Path(d)/'a').mkdir(exist_ok=True)
+            np.save(Path(d)/f'a/{i}.npy', 1e9 + np.random.default_rng(i).normal(size=(1, 8, 8)))
+            np.save(Path(d)/f'a/{i + 2}.npy', np.ma.array(np.ones((1, 8, 8)), mask=False).data)
+        ds = folder_dataset(d)
+        assert ds[0][0].dtype == torch.float64 and ds[2][0].dtype == torch.float32
+        part = Part(ds, [0, 1], scaling=fit_scaling(Part(ds, [0, 1])))
+        batch = part.collate(list(part))[0]
+        assert batch.dtype == torch.float32 and batch.std().item() == pytest.approx(1,
+                                                                                    abs=.01) and Part(ds).collate(list(ds))[0].dtype == torch.float32
 
 
 # %% 4b08f734
@@ -240,8 +271,32 @@ def test_shards_refuse():
         with pytest.raises(ValueError, match='holds no files of .jpg'): make_shards(root, Path(d)/'other', 'none', vocab=['a'])
         with pytest.raises(ValueError, match='vocab: got .* beside shards of'): make_shards(root, out, 'train', vocab=[f'digit {i}' for i in range(9, -1, -1)])
         for n in (0, 2.5):
-            with pytest.raises(ValueError, match=f'per_shard: got {n}'): make_shards(root, out, 'train', per_shard=n)
+            with pytest.raises((ValueError, TypeError), match=f'per_shard: got {n}'):
+                make_shards(root, out, 'train', per_shard=n)
         with pytest.raises(ValueError, match='urls: got none'): shard_dataset([])
+        for fn, kw, match in [(shard_dataset, dict(urls=3), 'urls: got 3'), (shard_dataset, dict(urls=[3]), 'urls: got 3'),
+                              (shard_dataset, dict(urls='x.tar', labels=1), 'labels: got 1'),
+                              (shard_dataset, dict(urls='x.tar', cache=3), 'cache: got 3'),
+                              (folder_dataset, dict(root=3), 'root: got 3'),
+                              (folder_dataset, dict(root=d, split=3), 'split: got a int'),
+                              (folder_dataset, dict(root=d, labels='a'), "labels: got 'a'"),
+                              (folder_dataset, dict(root=d, mode=3), 'mode: got a int'),
+                              (folder_dataset, dict(root=d, max_numbers=0), 'max_numbers: got 0'),
+                              (folder_dataset, dict(root=d, mark=True), 'mark: got an unknown keyword.*marks'),
+                              (folder_dataset, dict(root=d, vocab=3), 'vocab: got 3'),
+                              (make_shards, dict(root=root, out=None), 'out: got None'),
+                              (make_shards, dict(root=root, out=out, seed='a'), "seed: got 'a'"),
+                              (timm_dataset, dict(name=None), 'name: got a NoneType'),
+                              (timm_dataset, dict(name='', root=3), 'root: got 3'),
+                              (ShardItems, dict(paths=3), 'paths: got a int'),
+                              (ShardItems, dict(paths=[path], label=3), 'label: got a int')]:
+            with pytest.raises((ValueError, TypeError), match=match): fn(**kw)
+        with pytest.raises(ValueError, match='max_numbers: got 63 for .*holds 64'):
+            shard_dataset(path, max_numbers=63, mode='L')[0]
+        with pytest.raises(ValueError, match='max_numbers: got 63 for .*holds 64'):
+            folder_dataset(root/'train', max_numbers=63, mode='L')[0]
+        with pytest.raises(ValueError, match='max_numbers: got 63 for .*holds 64'):
+            folder_dataset(root, labels=False, max_numbers=63, mode='L')[0]
         with pytest.raises(ValueError, match='out: got .*shards, inside of'): make_shards(root/'train', root/'train/shards')
         assert not (root/'train/shards').exists()
         with pytest.raises(FileNotFoundError, match='urls: got .*nothing.tar'): shard_dataset(d + '/nothing.tar')

@@ -115,7 +115,7 @@ def test_others_are_refused():
     class Stream(IterableDataset):
         def __iter__(self): return iter(())
     for x in (3, None, 'abc', {'a': 1}, Stream(), (i for i in range(3))):
-        with pytest.raises(TypeError, match='dataset: got a .*; takes a dataset of ours, a Subset, or one with __len__'): own_parts([x])
+        with pytest.raises(TypeError, match='datasets: got a .*; takes a dataset of ours, a Subset, or one with __len__'): own_parts([x])
     t = torch.ones
     for items, kw, match in [([], {}, 'items: got no samples'), (3, {}, 'items: got a int'), ([('a', 1)], {}, r'values: got type <U1.*\(sample 0\)'), ([(t(3, 2), t(3, 1), t(3, 2, 2), 1)], {}, 'entries: got None for tuples of 4'),
                              ([(t(3, 2), 1), (t(3, 2),)], {}, 'items: got 1 entries in sample 1; takes 2: values, label'), ([dict(x=1)], {}, "items: got key 'x'"), ([(t(3, 2), 1)], dict(entries=('values', 'y')), 'entries: got'),

@@ -8,6 +8,7 @@ import pytest
 import numpy as np
 import torch
 from romae_nb.checks import ArgumentError
+from romae_nb.tubelets import Ragged
 
 
 # %% 0644500a
@@ -28,6 +29,20 @@ def test_both_layouts_of_positions():
     assert marks.equal((v > 0)[~pad])
     image = tidy(dict(values=torch.ones(1, 3, 8, 8), positions=torch.ones(2, 4), pad_mask=[True, False, False, False]))
     assert image['values'].shape == (1, 3, 8, 8) and image['positions'].shape == (2, 4) and image['pad_mask'].tolist() == [True, False, False, False]
+
+
+# %% 28368dc7
+def test_batches_of_every_form():
+    t, mask = torch.ones, torch.ones(2, 4) > 0
+    for batch, want in [(t(2, 3, 4), ((2, 3, 4),)), ((t(2, 3, 4),), ((2, 3, 4),)), ((t(2, 3, 4), t(2, 5)), ((2, 3, 4), '|', (2, 5))), ([t(2, 4, 1), t(2, 1, 4)], ((2, 4, 1), (2, 1, 4))), ((t(2, 4, 1), t(2, 1, 4), mask), ((2, 4, 1), (2, 1, 4), (2, 4))),
+                        ((t(2, 4, 1), None, None, t(2, 4, 1) > 0, t(2)), ((2, 4, 1), None, None, (2, 4, 1), '|', (2,))), (dict(label=t(2), values=t(2, 4, 1), pad_mask=mask), ((2, 4, 1), None, (2, 4), '|', (2,))), (dict(values=t(2, 4, 1), positions=None), ((2, 4, 1),))]:
+        got, n = batch_tuple(batch)
+        shapes = [None if x is None else tuple(x.shape) for x in got]
+        assert tuple(shapes[:n] + (['|'] + shapes[n:] if len(got) > n else [])) == want
+    rows = Ragged.from_rows([t(2, 1), t(3, 1)])
+    assert batch_tuple((rows, rows))[1] == 2 and batch_tuple((rows, rows, t(2)))[1] == 2 and batch_tuple(rows)[1] == 1
+    for bad in (3, 'a', None, (), tuple(t(7, 2, 1, 1, 1)), dict(x=1), dict(label=1)):
+        with pytest.raises((ArgumentError, ValueError), match='batch: got'): batch_tuple(bad)
 
 
 # %% 2c258033

@@ -120,7 +120,8 @@ def test_names_of_any_kind():
         assert same(got, want) and got.ids == want.ids and got.channels == ['c0', 'c1']
     kinds = frame.astype(dict(id='category', channel='category'))
     assert same(from_frame(kinds), from_frame(frame)) and from_frame(kinds).ids == [7, 3]
-    with pytest.raises(ValueError, match='id: got 9; takes a column of the frame'): from_frame(numbered, id=9, time=1, channel=2, value=3)
+    with pytest.raises(ValueError, match='id: got 9; takes a column of the frame'):
+        from_frame(numbered, id=9, time=1, channel=2, value=3)
 
 
 # %% 535e2fe8
@@ -130,10 +131,13 @@ def test_wide_frames_and_polars_agree_with_long_ones(seed, tokens, library):
     rng = np.random.default_rng(seed)
     v = [rng.normal(size=(n, 3)).round(3) for n in rng.integers(1, 6, 4)]
     for x in v: x[1:][rng.random(x[1:].shape) < .4] = np.nan
-    t, names, y = [np.sort(rng.choice(1000, len(x), replace=False)).astype(float) for x in v], list(rng.permutation(list('wxyz'))), rng.integers(0, 2, 4)
+    t, names, y = [np.sort(rng.choice(1000, len(x),
+                                      replace=False)).astype(float) for x in v], list(rng.permutation(list('wxyz'))), rng.integers(0, 2, 4)
     long = as_frame(v, t, names)
-    wide = pd.DataFrame([(k, s, *row) for k, x, ts in zip(names, v, t) for s, row in zip(ts, x)], columns=['id', 'time', 'c0', 'c1', 'c2'])
-    wide = wide.astype(dict(c1='Float64')).sample(frac=1, random_state=int(seed)) if library == 'pandas' else pl.DataFrame({c: [None if x != x else x for x in wide[c]] for c in wide})
+    wide = pd.DataFrame([(k, s, *row) for k, x, ts in zip(names, v, t) for s, row in zip(ts, x)],
+                        columns=['id', 'time', 'c0', 'c1', 'c2'])
+    wide = wide.astype(dict(c1='Float64')).sample(frac=1,
+                                                  random_state=int(seed)) if library == 'pandas' else pl.DataFrame({c: [None if x != x else x for x in wide[c]] for c in wide})
     if library == 'polars': long = pl.DataFrame({c: [None if x != x else x for x in long[c]] for c in long})
     kw = dict(tokens=tokens, marks=None if tokens == 'observations' else True)
     by_name = dict(zip(names, y.tolist()))
@@ -141,18 +145,25 @@ def test_wide_frames_and_polars_agree_with_long_ones(seed, tokens, library):
     assert got.channels == want.channels == ['c0', 'c1', 'c2'] and sorted(got.ids) == sorted(want.ids) == sorted(names)
     order = [got.ids.index(k) for k in want.ids]
     assert same([got[i] for i in order], list(want))
-    assert from_frame(wide, np.array([by_name[k] for k in got.ids]), value=['c0', 'c1', 'c2'], **kw).labels.equal(got.labels)      # aligned with the ids
-    other = from_frame(wide, pl.DataFrame(dict(id=names, kind=y)), value=['c2', 'c0'], channels=['c2', 'c1', 'c0'], **kw)
+    # aligned with the ids
+    assert from_frame(wide, np.array([by_name[k] for k in got.ids]), value=['c0', 'c1', 'c2'],
+                      **kw).labels.equal(got.labels)
+    other = from_frame(wide, pl.DataFrame(dict(id=names, kind=y)), value=['c2', 'c0'], channels=['c2', 'c1', 'c0'],
+                       **kw)
     assert other.channels == ['c2', 'c1', 'c0'] and other.labels.equal(got.labels)
 
 
 # %% be10ac39
 def test_labels_beside_a_frame():
-    for labels in ([1, 0], np.array([True, False]), torch.tensor([1, 0]), pd.Series([1, 0], index=[7, 3]), pd.array([1, 0], dtype='Int64'), pl.Series([1, 0]), {3: 0, 7: 1}, (1, 0)):
+    for labels in ([1, 0], np.array([True, False]), torch.tensor([1, 0]), pd.Series([1, 0], index=[7, 3]),
+                   pd.array([1, 0], dtype='Int64'), pl.Series([1, 0]), {3: 0, 7: 1}, (1, 0)):
         assert from_frame(frame, labels).labels.tolist() == [1, 0], labels
-    assert from_frame(frame, [[0, 1], [1, 1]]).task == 'multilabel' and from_frame(frame, np.array([.5, 1.])).task == 'regression'
-    dated = pl.DataFrame(frame.to_dict('list')).with_columns(pl.from_epoch((pl.col('time') * 60).cast(pl.Int64), time_unit='s').alias('time'))
-    assert from_frame(dated)[1][1].flatten().tolist() == [0, 60] and from_frame(dated.with_columns(pl.col('time').dt.replace_time_zone('UTC')))[1][1].flatten().tolist() == [0, 60]
+    assert from_frame(frame, [[0, 1], [1, 1]]).task == 'multilabel' and from_frame(frame,
+                                                                                   np.array([.5, 1.])).task == 'regression'
+    dated = pl.DataFrame(frame.to_dict('list')).with_columns(pl.from_epoch((pl.col('time') * 60).cast(pl.Int64),
+                                                                           time_unit='s').alias('time'))
+    assert from_frame(dated)[1][1].flatten().tolist() == [0,
+                                                          60] and from_frame(dated.with_columns(pl.col('time').dt.replace_time_zone('UTC')))[1][1].flatten().tolist() == [0, 60]
     for column in (pd.array([True, None] + [False] * 4, dtype='boolean'), pd.array([True, False, False, True, True, True])):
         readings = from_frame(frame.assign(value=column))
         assert readings[0][0][0, 0] == 1 and readings.marks == bool(pd.isna(column).any())
@@ -162,20 +173,28 @@ def test_labels_beside_a_frame():
 def test_series_with_masks():
     masked = np.ma.masked_equal([[1., -999.], [3., 4.]], -999)
     ds = series_dataset([masked], [[0, 1]])
-    assert ds.marks and ds[0][0].isnan().nonzero().tolist() == [[0, 1]] and series_dataset([masked], [[0, 1]], tokens='observations')[0][0].flatten().tolist() == [1, 3, 4]
-    for args, match in [((3, [[0.]]), 'values: got a int'), (([[1.]], None), 'times: got a NoneType'), (([[1.]], 'ab'), 'times: got a str'), (([[1.]], [np.ma.array([1.], mask=[1])]), 'positions: sample 0 holds')]:
+    assert ds.marks and ds[0][0].isnan().nonzero().tolist() == [[0, 1]] and series_dataset([masked], [[0, 1]],
+                                                                                           tokens='observations')[0][0].flatten().tolist() == [1, 3, 4]
+    for args, match in [((3, [[0.]]), 'values: got a int'), (([[1.]], None), 'times: got a NoneType'),
+                        (([[1.]], 'ab'), 'times: got a str'),
+                        (([[1.]], [np.ma.array([1.], mask=[1])]), 'positions: sample 0 holds')]:
         with pytest.raises((ValueError, TypeError), match=match): series_dataset(*args)
-    for bad in (None, 3, '', True):
-        with pytest.raises((ValueError, TypeError), match='path: got'): from_ts(bad)
 
 
 # %% 034f78c8
 def test_frames_refuse():
     for df, kw, match in [
-        (frame.drop(columns='time'), {}, r"time: got 'time'; takes a column of the frame: \['id', 'channel', 'value'\]"), (frame, dict(value=None), 'value: got None; takes a column'), (frame, dict(id=True), 'id: got True'),
-        (frame, dict(value=[]), 'value: got no columns'), (frame, dict(value=['value', 'flux']), "value: got 'flux'; takes a column"), (frame, dict(channel=3), 'channel: got 3; takes a column'), (frame, dict(tokens='x'), "tokens: got 'x'"),
-        (frame, dict(channels=3), 'channels: got 3; takes names'), (frame, dict(labels=[1]), 'labels: got 1 in an array; takes 2, one per sample'), (frame, dict(labels=3.5), 'labels: got 3.5; takes a column among'),
-        (frame.assign(time=[0, None, 1, 2, 3, 4]), {}, "time: got 1 missing entries in column 'time'"), (frame.assign(time=pd.array([0, None, 1, 2, 3, 4], dtype='Int64')), {}, 'time: got 1 missing'),
+        (frame.drop(columns='time'), {}, r"time: got 'time'; takes a column of the frame: \['id', 'channel', 'value'\]"),
+        (frame, dict(value=None), 'value: got None; takes a column'), (frame, dict(id=True), 'id: got True'),
+        (frame, dict(value=[]), 'value: got no columns'), (frame, dict(value=['value', 'flux']),
+                                                           "value: got 'flux'; takes a column"),
+                                                           (frame, dict(channel=3), 'channel: got 3; takes a column'),
+                                                           (frame, dict(tokens='x'), "tokens: got 'x'"),
+        (frame, dict(channels=3), 'channels: got 3; takes names'),
+        (frame, dict(labels=[1]), 'labels: got 1 in an array; takes 2, one per sample'),
+        (frame, dict(labels=3.5), 'labels: got 3.5; takes a column among'),
+        (frame.assign(time=[0, None, 1, 2, 3, 4]), {}, "time: got 1 missing entries in column 'time'"),
+        (frame.assign(time=pd.array([0, None, 1, 2, 3, 4], dtype='Int64')), {}, 'time: got 1 missing'),
         (frame.assign(time='noon'), {}, 'time: got type .*; takes numbers or dates'), (frame[:0], {}, 'frame: got no lines'),
         (frame.assign(value='high'), {}, 'value: got type .*; takes numbers'), (frame.assign(channel=['c0', 1] * 3), {}, "channel: got numbers and strings: .'c0', 1"),
         (pd.concat([frame, frame[['time']]], axis=1), {}, "frame: got column 'time' twice"), (frame, dict(id='time'), "frame: got column 'time' twice"),
@@ -191,7 +210,8 @@ def test_frames_refuse():
         (frame, dict(labels={7: None, 3: 'a'}), 'labels: got none for sample 7')]:
         with pytest.raises((ValueError, TypeError), match=match): from_frame(df, **kw)
     with pytest.raises(TypeError, match='frame: got a list; takes a DataFrame of pandas or polars'): from_frame([1, 2])
-    with pytest.raises(TypeError, match='frame: got a LazyFrame; takes a DataFrame'): from_frame(pl.DataFrame(frame.to_dict('list')).lazy())
+    with pytest.raises(TypeError, match='frame: got a LazyFrame; takes a DataFrame'):
+        from_frame(pl.DataFrame(frame.to_dict('list')).lazy())
     for column in (pd.array([1., None, 3, 4, 5, 6], 'Float64'), pd.array([1, None, 3, 4, 5, 6], 'Int64'), np.array([1., None, 3, 4, 5, 6], object)):
         holey = from_frame(frame.assign(value=column))
         assert holey.marks and holey[0][0].isnan().tolist() == [[False, True]]
@@ -218,6 +238,8 @@ def test_ts_files():
 
 # %% 4696d6ec
 def test_ts_with_gaps():
+    for bad in (None, 3, '', True):
+        with pytest.raises((ValueError, TypeError), match='path: got'): from_ts(bad)
     HEAD = '@problemName toy\n@timestamps false\n@missing true\n@univariate false\n@dimensions 2\n@equalLength true\n@seriesLength 3\n'
     def toy(d, classes='@classLabel true a b\n', ends=(':a', ':b')):
         Path(d, 'toy.ts').write_text(HEAD + classes + '@data\n' + '1,2,3:4,?,6' + ends[0] + '\n7,8,NaN:9,10,NaN' + ends[1] + '\n')
