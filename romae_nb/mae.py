@@ -170,7 +170,7 @@ _VIT_SETTINGS = {                                                    # what timm
 def _checked_vit_kw(kw):
     "Keywords of a ViT with Python's own numbers."
     with renamed({}, 'encoder_kw: '):
-        return {k: _VIT_SETTINGS[k][0](k, v, *_VIT_SETTINGS[k][1:]) if k in _VIT_SETTINGS else v for k, v in kw.items()}
+        return {k: _VIT_SETTINGS[k][0](k, v, *_VIT_SETTINGS[k][1:]) if k in _VIT_SETTINGS and v is not None else v for k, v in kw.items()}
 
 # %% ../nbs/06_mae.ipynb #47b2d4c2
 def start_as_mae(

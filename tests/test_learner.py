@@ -371,9 +371,52 @@ def digit_loaders(n=60, valid=20, vocab=None, **kw):
 
 
 # %% 9a1a6470
+def test_names_keep_their_patch():
+    data = digit_loaders()
+    for make in (lambda **kw: pretrain_learner(data, 'vit_tiny_patch16_224', encoder_kw=kw, verbose=False), lambda **kw: finetune_learner(data, 'vit_tiny_patch16_224', verbose=False, **kw)):
+        with pytest.raises(ValueError, match="model: got 'vit_tiny_patch16_224', with patches of 16 x 16, for images of 8 x 8 pixels; takes images of 16 x 16, patch_size=8 .or 4, 2."):
+            make(depth=1)
+        with pytest.raises(ValueError, match='with patches of 3 x 3, for images of 8 x 8 pixels; takes images of 9 x 9'): make(depth=1, patch_size=3)
+        model = quiet(make(depth=1, embed_dim=24, num_heads=2, patch_size=4)).model
+        assert getattr(model, 'encoder', model).patch_embed.patch_size == (4, 4)
+    large = dataloaders(GridDataset(torch.rand(4, 3, 64, 64), torch.arange(4) % 2), splits=([0, 1], [2, 3]), bs=2, device='cpu')
+    vit = quiet(pretrain_learner(large, 'vit_tiny_patch16_224', encoder_kw=dict(depth=1), decoder_dim=24, decoder_heads=2, decoder_depth=1, verbose=False)).model.encoder
+    assert vit.patch_embed.patch_size == (16, 16) and vit.patch_embed.img_size == (64, 64)
+    timm.create_model('vit_tiny_patch16_224', depth=1, img_size=64, num_classes=0).load_state_dict(vit.state_dict())      # timm's model of that name
+    for size, n, other in ((100, 75), '7,500', r'\(1, 5, 5\) makes 300'), ((97, 89), '8,633', r'\(1, 3, 3\) with dynamic_img_pad=True makes 990'):
+        odd = dataloaders(GridDataset(torch.rand(4, 3, *size), torch.arange(4) % 2), splits=([0, 1], [2, 3]), bs=2, device='cpu')
+        with pytest.warns(UserWarning, match=f'makes {n} tokens of each.*tubelet_size={other}'): quiet(finetune_learner(odd, 'romae_tiny_shallow', verbose=False))
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        finetune_learner(large, 'romae_tiny_shallow', verbose=False)
+
+
+# %% 4af2969f
+def test_masks_know_what_the_data_know():
+    from romae_nb.series import series_dataset
+    ds = series_dataset([torch.rand(6, 2).numpy()] * 8, [torch.arange(1., 7).numpy()] * 8, tokens='observations')
+    dls = dataloaders(ds, splits=([0, 1, 2, 3], [4, 5, 6, 7]), bs=4, device='cpu')
+    values, positions = dls.one_batch()[:2]
+    for kw in ({}, dict(in_chans=2, channel_tokens=True)):
+        mae = quiet(pretrain_learner(dls, 'romae_tiny_shallow', mask_fn='suffix', mask_ratio=.5, encoder_kw=dict(TINY, **kw), verbose=False, **DECODER)).model
+        hidden = mae.draw_mask(values, positions)
+        assert mae.roles.channel == 0 and (hidden.data == (positions.data[:, 1] > 3)).all()             # the last three times of both channels
+    saved = save(mae, tempfile.mkdtemp())
+    assert load(saved).roles == mae.roles
+    plain = quiet(pretrain_learner(dls, 'romae_tiny_shallow', mask_fn='suffix', encoder_kw=TINY, verbose=False, **DECODER)).model
+    assert plain.channel_axis == 0 and load(save(plain, tempfile.mkdtemp())).channel_axis == 0
+
+
+# %% 0fafdbc7
+def test_predictions_per_token_need_their_own_loss():
+    with pytest.raises(ValueError, match="global_pool: got 'dense', a prediction per token, for labels that are one per sample; takes 'token'"):
+        finetune_learner(digit_loaders(), 'romae_tiny_shallow', global_pool='dense', verbose=False)
+
+
+# %% 09a41bdc
 def test_vits_of_timm():
     data, kw = digit_loaders(), dict(decoder_dim=16, decoder_heads=2, decoder_depth=1, verbose=False)
-    learn = quiet(pretrain_learner(data, 'vit_tiny_patch16_224', encoder_kw=dict(TINY, class_token=False), loss_kw=dict(channel_weights=(2.,)), **kw))
+    learn = quiet(pretrain_learner(data, 'vit_tiny_patch16_224', encoder_kw=dict(TINY, class_token=False, patch_size=1), loss_kw=dict(channel_weights=(2.,)), **kw))
     assert str(learn.geometry) == '1 channel, 2 position axes, tubelet (1, 1, 1), 8 x 8 pixels' and not learn.model.has_cls
     learn.fit(1, 1e-3); learn.show_results(); plt.close('all')
     out, hidden = learn.reconstruct(data.one_batch()[:1])
