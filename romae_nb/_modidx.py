@@ -1051,6 +1051,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'romae_nb.positions._each': ('positions.html#_each', 'romae_nb/positions.py'),
                                     'romae_nb.positions._float': ('positions.html#_float', 'romae_nb/positions.py'),
                                     'romae_nb.positions._grid_axes': ('positions.html#_grid_axes', 'romae_nb/positions.py'),
+                                    'romae_nb.positions._in_graph': ('positions.html#_in_graph', 'romae_nb/positions.py'),
                                     'romae_nb.positions._median_step': ('positions.html#_median_step', 'romae_nb/positions.py'),
                                     'romae_nb.positions._numbers': ('positions.html#_numbers', 'romae_nb/positions.py'),
                                     'romae_nb.positions._tensor': ('positions.html#_tensor', 'romae_nb/positions.py'),

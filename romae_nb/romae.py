@@ -87,6 +87,7 @@ def pool_tokens(
     "One vector per row, or per token."
     instance('x', x, (Tensor, Ragged), 'features, a Tensor or a Ragged')
     instance('pad_mask', pad_mask, Tensor, 'a bool Tensor (B, N)', none=True)
+    if pool and isinstance(x, Tensor) and x.ndim != 3: raise ArgumentValueError('x', f'shape {tuple(x.shape)}', '(B, prefix + N, d)')
     if not pool: return x
     if pool == 'token': return split_first(x)[0]
     if prefix: x = split_first(x)[1]

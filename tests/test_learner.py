@@ -109,7 +109,7 @@ def test_geometry_reaches_the_model():
     assert learn.geometry.tubelet_size == (1, 4, 4)
     learn.fit(1, 1e-3); learn.show_results(); plt.close('all')
     for shape, want in [((20, 12, 3), (3, 1, (1, 1, 1))), ((20, 4, 1, 16, 16), (1, 3, (2, 2, 2)))]:
-        learn = pretrainer(grids(*shape))
+        learn = pretrainer(grids(*shape), decoder_dim=24)
         assert (learn.geometry.in_chans, learn.geometry.n_pos_dims, learn.geometry.tubelet_size) == want
         learn.fit(1, 1e-3); learn.show_results(); plt.close('all')
 
@@ -437,7 +437,7 @@ def test_vits_of_timm():
 def test_thirteen_bands_one_token_each():
     bands = grids(20, 13, 8, 8, labels=[0, 1] * 10)
     learn = quiet(pretrain_learner(bands, 'romae_tiny_shallow', encoder_kw=dict(TINY, channel_tokens=True, tubelet_size=(1, 4, 4), class_token=False, factor_axis=0),
-                                   decoder_kw=dict(factor_axis=0), verbose=False, **DECODER))
+                                   decoder_kw=dict(factor_axis=0), verbose=False, **DECODER | dict(decoder_dim=24)))        # of three axes, each needs two pairs
     learn.fit(1, 1e-3); learn.show_results(max_n=1); plt.close('all')
     out, hidden = learn.reconstruct(bands.one_batch()[:1])
     assert learn.geometry.n_pos_dims == 3 and out.shape == hidden.shape == (4, 13, 8, 8) and hidden.float().mean() == .75

@@ -129,6 +129,15 @@ def test_timm_extracts_attention():
     for probs in maps(v).values(): assert probs.shape == (len(v), 2, v.shape[1] + 1, v.shape[1] + 1) and torch.allclose(probs.sum(-1), torch.ones(()))
 
 
+# %% 2fe049b5
+def test_traced_and_exported():
+    m, x = timm.create_model('romae_tiny', img_size=32, tubelet_size=(1, 8, 8), embed_dim=24, num_heads=2, depth=1, num_classes=3).eval(), torch.randn(2, 3, 32, 32)
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        traced = torch.jit.trace(m, x)
+    torch.testing.assert_close(traced(x), m(x), atol=1e-5, rtol=1e-5)
+
+
 # %% 29efaa27
 def test_exported_with_padding():
     m, (v, p, pad) = series_model(), series_batch()
