@@ -14,9 +14,13 @@ from torch import Tensor
 from .checks import ArgumentError, ArgumentTypeError, ArgumentValueError, instance, number, shown, whole
 
 # %% ../nbs/00_positions.ipynb #8cbc9640
+def _in_graph():
+    "Whether a graph is being made, whose sizes are symbols or tensors: no numbers to check."
+    return torch.compiler.is_compiling() or torch.jit.is_tracing()
+
 def _wholes(name, value, takes, n=None, low=1, high=2**31):
-    "Whole numbers, `n` of them, as a tuple of Python's. Graphs have sizes that are symbols: nothing to check there."
-    if torch.compiler.is_compiling(): return tuple(value)
+    "Whole numbers, `n` of them, as a tuple of Python's."
+    if _in_graph(): return tuple(value)
     return _each(name, value, takes, n, lambda v: v if isinstance(v, torch.SymInt) else whole(name, v, low, high))
 
 def _numbers(name, value, takes, n=None, **bounds):
@@ -58,7 +62,7 @@ def grid_positions(
 # %% ../nbs/00_positions.ipynb #28d99266
 def _grid_axes(sizes, n_pos_dims):
     "Indices of the `n_pos_dims` axes to keep: every one with several tokens, filled up with the last ones."
-    if not torch.compiler.is_compiling(): n_pos_dims = whole('n_pos_dims', n_pos_dims)
+    if not _in_graph(): n_pos_dims = whole('n_pos_dims', n_pos_dims)
     if not 1 <= n_pos_dims <= len(sizes):
         raise ArgumentValueError('n_pos_dims', f'{n_pos_dims} for a grid of {len(sizes)} axes {sizes}', f'1 to {len(sizes)}')
     long = [i for i, n in enumerate(sizes) if n > 1]
@@ -159,7 +163,7 @@ def channel_positions(
 ) -> Tensor:           # (..., 1 + D, C * N), channel after channel
     "Positions of tokens that each hold one channel."
     n = _tensor('positions', positions, 'a Tensor (..., D, N)', 2).shape[-1]
-    if not torch.compiler.is_compiling(): channels = whole('channels', channels, 1, 65_536)
+    if not _in_graph(): channels = whole('channels', channels, 1, 65_536)
     number = torch.arange(1, channels + 1, device=positions.device, dtype=positions.dtype).repeat_interleave(n)
     places = positions.repeat(*[1] * (positions.ndim - 1), channels)
     return torch.cat([number.expand(*positions.shape[:-2], 1, -1), places], -2)

@@ -16,7 +16,7 @@ from fastcore.basics import patch, patch_to
 from torch import Tensor
 
 from .checks import ArgumentTypeError, ArgumentValueError, flag, instance, number, shown, whole
-from .positions import _wholes, channel_positions, grid_positions, too_coarse
+from .positions import _in_graph, _wholes, channel_positions, grid_positions, too_coarse
 
 # %% ../nbs/02_tubelets.ipynb #537aa5a1
 def to_5d(
@@ -65,7 +65,7 @@ def unpatchify(
     "Put tokens together again: the inverse of `patchify`. Raises ValueError where the counts do not fit."
     instance('tokens', tokens, Tensor, 'a Tensor (B, N, P)')
     (t, h, w), (p1, p2, p3) = _size('grid', grid), _size('tubelet_size', tubelet_size)
-    if not torch.compiler.is_compiling(): channels = channels if isinstance(channels, torch.SymInt) else whole('channels', channels, 1)
+    if not _in_graph(): channels = channels if isinstance(channels, torch.SymInt) else whole('channels', channels, 1)
     if tokens.shape[1:] != (t * h * w, p1 * p2 * p3 * channels):
         raise ArgumentValueError('tokens', f'shape {tuple(tokens.shape)}', f'(B, {t * h * w}, {p1 * p2 * p3 * channels}) for '
                                  f'grid={tuple(grid)}, tubelet_size={tuple(tubelet_size)}, channels={channels}')
@@ -103,7 +103,7 @@ class Tubelets:
     pad:bool=False                         # pad values that tubelets do not divide, instead of refusing them
 
     def __post_init__(self):
-        if torch.compiler.is_compiling(): return
+        if _in_graph(): return
         set_ = partial(object.__setattr__, self)
         set_('size', _wholes('size', self.size, 'three positive integers, (steps, rows, columns)', 3, high=2**16))
         set_('channels', whole('channels', self.channels, 1, 2**16))
@@ -169,7 +169,7 @@ class Ragged:
     max_len:int     # length of the longest row, or more; known on the host so that no kernel must be waited for
 
     def __post_init__(self):
-        if torch.compiler.is_compiling(): return
+        if _in_graph(): return
         if not isinstance(self.data, Tensor) or not self.data.ndim: raise ArgumentTypeError('data', shown(self.data), 'a Tensor (total, ...)')
         if not isinstance(self.offsets, Tensor) or self.offsets.ndim != 1 or not len(self.offsets) or self.offsets.is_floating_point():
             raise ArgumentTypeError('offsets', shown(self.offsets), 'a Tensor (B + 1,) of whole numbers')
@@ -351,7 +351,7 @@ def check_rows(
     rows:Tensor|Ragged,  # a pad_mask, (B, N) bool, True = padding; or any Ragged quantity
 ):
     "Raise ValueError for a row without a real token, on a CPU, where looking costs nothing, and not in graphs. `check_batch` looks everywhere."
-    if rows.device.type != 'cpu' or torch.compiler.is_compiling() or torch.jit.is_tracing(): return
+    if rows.device.type != 'cpu' or _in_graph(): return
     empty = rows.all(1) if isinstance(rows, Tensor) else rows.lengths == 0
     if empty.any(): raise _all_padding(int(empty.nonzero()[0, 0]), int(empty.sum()), len(empty))
 

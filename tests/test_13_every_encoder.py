@@ -236,7 +236,7 @@ def any_model(family, draw):
         kw = dict(img_size=(4, 6), tubelet_size=(1, 2, 2), in_chans=3, n_pos_dims=3, channel_tokens=True, class_token=False) | NARROW | draw(BANDED)
         return narrow(kw)
     kw = dict(img_size=(4, 6), patch_size=2, embed_dim=12, num_heads=2, depth=2, fc_norm=False) | draw(PICTURE)
-    how = draw(AS_VIT) if family == 'ViT dense' else dict(decoder_block='romae', decoder_pos=draw(st.sampled_from(['rope', 'sincos'])))
+    how = draw(AS_VIT) if family == 'ViT dense' else dict(decoder_block='romae', decoder_pos=draw(st.sampled_from(['rope', 'sincos'])), decoder_kw=dict(p=1.))
     return MaskedAutoencoder('vit_tiny_patch16_224', kw, **decoder | draw(SCORED) | how)
 
 def any_batch(mae, layout, g):

@@ -197,6 +197,37 @@ def test_swapping_axes_matters():
     assert not torch.allclose(enc(x, pos), enc(x, pos.flip(1)), atol=1e-3)
 
 
+# %% 52ca96e7
+def test_hooks_see_blocks_and_probabilities():
+    from fastai.callback.hook import hook_outputs
+    enc = Encoder(EncoderConfig(d_model=24, nhead=2, depth=2, n_pos_dims=2)).eval()
+    x, pos, pad = torch.randn(2, 5, 24), torch.rand(2, 2, 5), torch.tensor([[0, 0, 0, 0, 1], [0, 0, 1, 1, 1]]).bool()
+    for args in ((x, pos), (x, pos, pad)):
+        plain = enc(*args)
+        with hook_outputs(enc.blocks, detach=True) as hooks:                 # fastai rebuilds what it gets: no tuple of ours may be among it
+            assert enc(*args).equal(plain) and [h.shape[-1] for h in hooks.stored] == [24, 24]
+        with hook_outputs([b.attn.attn_drop for b in enc.blocks]) as hooks:
+            torch.testing.assert_close(enc(*args), plain, atol=1e-5, rtol=1e-5)
+            for probs in hooks.stored:
+                rows = probs.sum(-1)
+                assert probs.shape == (2, 2, 5, 5)
+                torch.testing.assert_close(rows, torch.ones_like(rows))
+                assert len(args) == 2 or not probs[1, :, :, 2:].any()        # padding
+        assert enc(*args).equal(plain)
+    two = Encoder(EncoderConfig(d_model=24, nhead=2, depth=1, n_pos_dims=2, factor_axis=0)).eval()
+    places = torch.randint(1, 3, (2, 2, 5)).float()
+    plain = two(x, places, pad)
+    with hook_outputs([two.blocks[0].attn.attn_drop]): torch.testing.assert_close(two(x, places, pad), plain, atol=1e-5, rtol=1e-5)
+
+
+# %% 9458b622
+def test_norm_survives_export():
+    norm, row = PlainRmsNorm(8, 1e-12), torch.randn(3, 8); row[1] = 0
+    graph = torch.export.export(torch.nn.Sequential(norm), (row,)).module()
+    torch.testing.assert_close(graph(row), norm(row))
+    assert not graph(row)[1].any() and not [n for n in graph.graph.nodes if 1e-13 < min([abs(a) for a in n.args if isinstance(a, float)], default=1.) < 1e-7]
+
+
 # %% 3508a51f
 def test_autocast_keeps_angles():
     enc, x, pos, pad = case()

@@ -4,7 +4,9 @@ from romae_nb.romae import *
 
 
 # %% 1da6ca88
-import json, math, numpy as np, pytest, timm, torch
+import json, math, numpy as np, pytest, timm, torch, warnings
+from timm.utils import AttentionExtract
+from torch.utils._pytree import tree_leaves
 from romae_nb.encoder import run_blocks
 from timm.models import group_parameters
 from romae_nb.tubelets import Ragged, patchify
@@ -62,6 +64,78 @@ def test_no_cls_ignores_shifts():
     torch.testing.assert_close(m(v, p + 31., pad), m(v, p, pad), atol=1e-4, rtol=1e-4)
     m = series_model()
     assert not torch.allclose(m(v, p + 31., pad), m(v, p, pad), atol=1e-4)   # CLS stays at the origin, so there a shift is seen
+
+
+# %% 400c2d57
+def test_onnx_says_the_same():
+    onnx, ort = pytest.importorskip('onnx'), pytest.importorskip('onnxruntime')
+    pytest.importorskip('onnxscript')
+    B, N = torch.export.Dim('B', min=2), torch.export.Dim('N', min=2)
+    for pool in ('token', 'map', 'avg', 'dense'):
+        m = series_model(global_pool=pool)
+        with torch.no_grad(): m.embed.proj.bias.zero_()                      # then a token of zeros is a row of zeros
+        v, p, pad = series_batch()
+        v[0, 0] = 0
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')
+            graph = torch.onnx.export(m, (v, p, pad), dynamo=True, verbose=False, dynamic_shapes=({0: B, 1: N}, {0: B, 2: N}, {0: B, 1: N}))
+        session = ort.InferenceSession(graph.model_proto.SerializeToString())
+        for v, p, pad in ((v, p, pad), series_batch((9, 3, 8, 2))):
+            got = session.run(None, dict(zip([i.name for i in session.get_inputs()], (x.numpy() for x in (v, p, pad)))))[0]
+            torch.testing.assert_close(torch.from_numpy(got), m(v, p, pad).detach(), atol=1e-5, rtol=1e-5)
+
+
+# %% 7c794eb9
+def test_features_of_all_kinds():
+    small = dict(embed_dim=24, num_heads=2, depth=3, features_only=True)
+    series, (v, p, pad) = dict(tubelet_size=(1, 1, 1), in_chans=2, n_pos_dims=2), series_batch()
+    f = timm.create_model('romae_tiny', **series | small)
+    b, n = v.shape[:2]
+    assert [x.shape for x in f(v, p, pad)] == [(b, n, 24)] * 3 and f.feature_info.channels() == [24] * 3 and not f(v, p, pad)[0][pad].any()
+    bands = timm.create_model('romae_tiny', channel_tokens=True, **series | small)
+    assert [x.shape for x in bands(v)] == [(b, 2 * n, 24)] * 3
+    image, x = dict(img_size=32, tubelet_size=(1, 8, 8)), torch.randn(2, 3, 32, 32)
+    for fmt, shape in ((None, (2, 24, 4, 4)), ('NCHW', (2, 24, 4, 4)), ('NHWC', (2, 4, 4, 24)), ('NLC', (2, 16, 24)), ('NCL', (2, 24, 16))):
+        f = timm.create_model('romae_tiny', **image | small | ({} if fmt is None else dict(output_fmt=fmt)))
+        assert [o.shape for o in f(x)] == [shape] * 3
+        assert f.model.forward_intermediates(x, 1, output_fmt=f.output_fmt, intermediates_only=True)[0].shape == shape          # timm's enum
+    assert [o.shape for o in timm.create_model('romae_tiny', n_pos_dims=3, channel_tokens=True, **image | small)(x)] == [(2, 48, 24)] * 3
+    assert len(timm.create_model('romae_tiny', out_indices=(1,), **image | small)(x)) == 1
+    with pytest.raises(ValueError, match="output_fmt: got 'NCHW' for tokens per channel; takes 'NLC'"): timm.create_model('romae_tiny', channel_tokens=True, output_fmt='NCHW', **series | small)(v)
+    with pytest.raises(ValueError, match="output_fmt: got 'CHW'; takes"): timm.create_model('romae_tiny', output_fmt='CHW', **image | small)
+
+
+# %% cc2f34b3
+def test_intermediate_layers_as_in_timm():
+    m, x = timm.create_model('romae_tiny', img_size=32, tubelet_size=(1, 8, 8), embed_dim=24, num_heads=2, depth=3, num_classes=0).eval(), torch.randn(2, 3, 32, 32)
+    vit = timm.create_model('vit_tiny_patch16_224', img_size=32, patch_size=8, embed_dim=24, num_heads=2, depth=3, num_classes=0)
+    for kw in ({}, dict(n=2), dict(n=[0, 2], reshape=True), dict(n=2, return_prefix_tokens=True)):
+        shapes = lambda out: [tuple(t.shape) for t in tree_leaves(out)]
+        ours, theirs = shapes(m.get_intermediate_layers(x, **kw)), shapes(vit.get_intermediate_layers(x, **kw))
+        assert ours == [t if len(t) != 3 or t[1] != 1 else (2, 24) for t in theirs]          # a CLS token is (B, d) here
+    torch.testing.assert_close(m.get_intermediate_layers(x, 1, return_prefix_tokens=True)[0][0], m.forward_features(x)[:, 1:])
+    assert [t.shape for t in series_model().get_intermediate_layers(*series_batch()[:1], 2, positions=series_batch()[1], pad_mask=series_batch()[2])] == [(*series_batch()[2].shape, 24)] * 2
+    for n in (0, 4, [3], [], 'all', None.__class__): pytest.raises((ValueError, TypeError), m.get_intermediate_layers, x, n).match('^n: got')
+
+
+# %% 0f80e740
+def test_timm_extracts_attention():
+    m, (v, p, pad) = series_model(), series_batch()
+    plain = m(v, p, pad)
+    maps = AttentionExtract(m, method='hook')
+    assert m(v, p, pad).allclose(plain, atol=1e-5)
+    names = [n for n in maps(v)]
+    assert names == ['blocks.0.attn.attn_drop', 'blocks.1.attn.attn_drop']
+    for probs in maps(v).values(): assert probs.shape == (len(v), 2, v.shape[1] + 1, v.shape[1] + 1) and torch.allclose(probs.sum(-1), torch.ones(()))
+
+
+# %% 2fe049b5
+def test_traced_and_exported():
+    m, x = timm.create_model('romae_tiny', img_size=32, tubelet_size=(1, 8, 8), embed_dim=24, num_heads=2, depth=1, num_classes=3).eval(), torch.randn(2, 3, 32, 32)
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        traced = torch.jit.trace(m, x)
+    torch.testing.assert_close(traced(x), m(x), atol=1e-5, rtol=1e-5)
 
 
 # %% 29efaa27
