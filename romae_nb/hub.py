@@ -233,7 +233,7 @@ def tell_input(
 ) -> nn.Module:          # it
     "Say what images a model is trained on, where timm looks for it."
     encoder = model.encoder if isinstance(model, MaskedAutoencoder) else model
-    if not getattr(encoder, 'pretrained_cfg', None): return model      # not made by timm: there is no place to say it
+    if not isinstance(encoder, (RoMAE, VisionTransformer)) or not getattr(encoder, 'pretrained_cfg', None): return model   # no place to say it
     if not _checked_input(trained_input, encoder.in_chans): return model
     told = _tuples(_input_of(encoder, trained_input))
     kept = {k: v for k, v in encoder.pretrained_cfg.items() if not k.startswith('test_')}

@@ -776,3 +776,83 @@ def test_imports_no_more_than_it_needs():
     code = ("import time; a = time.perf_counter(); import fastai.learner, timm; b = time.perf_counter(); import romae_nb.learner, romae_nb.logs; "
             "print((time.perf_counter() - b) / (b - a))")
     assert float(subprocess.run([sys.executable, '-W', 'ignore', '-c', code], capture_output=True, text=True, check=True).stdout) < .5
+
+
+# %% 828bebed
+KINDS = dict(ragged=lambda **kw: loaders(scaling='fit', **kw), padded=lambda **kw: loaders(layout='padded', **kw), digits=lambda **kw: digit_loaders(40, 10, **kw))
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_a_classifier_comes_back(tmp_path, kind):
+    learn = quiet(finetune_learner(KINDS[kind](), 'romae_tiny_shallow', verbose=False, label_smoothing=.1, wd=.02, opt_func='adamw', opt_kw=dict(eps=1e-6), **TINY))
+    learn.fit(1, 1e-3)
+    learn.save_model(tmp_path)
+    back, item = from_folder(tmp_path, verbose=False), learn.dls.valid_ds[0][:learn.dls.valid_ds.dataset.n_inp]
+    for a, b in zip(back.predict(item), learn.predict(item)): assert str(a) == str(b)
+    assert back.loss_func.func.label_smoothing == pytest.approx(.1) and back.wd == .02 and not list(tmp_path.glob('*.pkl'))
+    with pytest.raises(ValueError, match='dls: got none; takes from_folder'): quiet(back).fit(1)
+    back.save_model(tmp_path/'again')
+    assert str(from_folder(tmp_path/'again', verbose=False).predict(item)) == str(learn.predict(item))
+    on = quiet(from_folder(tmp_path, KINDS[kind](), verbose=False))
+    assert on.validate()[0] == pytest.approx(learn.validate()[0], abs=1e-6)
+    on.fit(1, 1e-3)
+    assert type(on.opt.opt).__name__ == 'AdamW' and on.opt.opt.defaults['eps'] == 1e-6
+
+def test_a_pretrained_one_comes_back(tmp_path):
+    learn = quiet(pretrain_learner(loaders(scaling='fit'), 'romae_tiny_shallow', verbose=False, decoder_depth=1, seed=5, baseline=False, encoder_kw=TINY))
+    learn.save_model(tmp_path)
+    back = from_folder(tmp_path, verbose=False)
+    batch = back.dls.test_dl([learn.dls.valid_ds[0]]).one_batch()
+    want = learn.reconstruct(learn.dls.test_dl([learn.dls.valid_ds[0]]).one_batch(), seed=1)
+    for a, b in zip(back.reconstruct(batch, seed=1), want): assert a.data.equal(b.data)
+    on = quiet(from_folder(tmp_path, loaders(scaling='fit'), verbose=False))
+    assert on.masked_pretraining.seed == 5 and on.masked_pretraining.baseline is False and on.validate()[0] == pytest.approx(learn.validate()[0], abs=1e-6)
+    on.fit(1, 1e-3)
+    on.show_results(max_n=1); plt.close()
+    with pytest.warns(UserWarning, match='scaled otherwise'): from_folder(tmp_path, loaders(), verbose=False)
+
+
+# %% 6c89b7f7
+def test_a_folder_of_a_model_alone():
+    folder = Path(tempfile.mkdtemp())
+    learn = quiet(finetune_learner(loaders(), 'romae_tiny_shallow', verbose=False, **TINY))
+    save(learn.model, folder)
+    with pytest.raises(ValueError, match='dls: got none, and .* does not say what samples are like'): from_folder(folder)
+    assert from_folder(folder, loaders(), verbose=False).validate()[0] == pytest.approx(learn.validate()[0], abs=1e-6)
+    with pytest.raises(FileNotFoundError, match='no file config.json'): from_folder(tempfile.mkdtemp())
+    with pytest.raises(TypeError, match=r'takes save_model\(folder\) instead of export, and romae_nb.learner.from_folder\(folder\) instead of load_learner'): learn.export()
+    learn.save_model(folder)
+    (folder/'learner.json').write_text('{"kind": "task"}')
+    with pytest.raises(ValueError, match='learner.json is not the file that config.json was written with'): from_folder(folder)
+
+
+# %% 0ed55334
+def test_in_a_fresh_process():
+    folder = Path(tempfile.mkdtemp())
+    learn = quiet(finetune_learner(loaders(scaling='fit'), 'romae_tiny_shallow', verbose=False, **TINY))
+    learn.save_model(folder)
+    values, at = learn.dls.valid_ds[0][:2]
+    np.savez(folder/'sample.npz', values=values, at=at)
+    code = (f"import numpy as np; from romae_nb.learner import from_folder; x = np.load('{folder}/sample.npz'); "
+            f"name, number, probs = from_folder('{folder}', verbose=False).predict((x['values'], x['at'])); print(name, *probs.tolist())")
+    out = subprocess.run([sys.executable, '-W', 'ignore', '-c', code], capture_output=True, text=True, check=True).stdout.split()
+    name, _, probs = learn.predict((values, at))
+    assert out[0] == name and list(map(float, out[1:])) == pytest.approx(probs.tolist(), abs=1e-6)
+
+
+# %% b4b5f83a
+def test_save_model_beside_fastais_callback():
+    learn = quiet(finetune_learner(loaders(path=tempfile.mkdtemp()), 'romae_tiny_shallow', verbose=False, cbs=SaveModelCallback(), **TINY))
+    with redirect_stdout(io.StringIO()): learn.fit(1, 1e-3)
+    folder = learn.save_model(tempfile.mkdtemp() + '/m')
+    assert load(folder).head.weight.equal(learn.model.head.weight) and (learn.path/'models'/'model.pth').is_file()
+    learn.remove_cbs(SaveModelCallback)
+    assert learn.save_model(folder) == folder and not any(isinstance(cb, SaveModelCallback) for cb in learn.cbs)
+    learn.add_cb(SaveModelCallback); learn.remove_cb(SaveModelCallback)
+    assert learn.save_model(folder) == folder
+
+
+# %% aeb78737
+def test_a_learner_tells_timm_its_input():
+    learn = finetune_learner(digit_loaders(40, 10, scaling='fit'), 'romae_tiny_shallow', verbose=False, **TINY)
+    got = load(save(learn.model, tempfile.mkdtemp())).pretrained_cfg
+    assert got['input_size'] == (1, 8, 8) and got['mean'] == learn.dls.train.scaling.mean and got['std'] == learn.dls.train.scaling.std
