@@ -68,12 +68,12 @@ def _schedules(learn):
 
 def _hypers(opt, scheduled):
     "Numbers of an optimizer, by group where groups differ."
-    inner = getattr(opt, 'opt', opt)
-    out = {k: v for k, v in dict(getattr(inner, 'defaults', None) or {}).items() if _is_plain(v)}
-    for k in ('lr', 'wd', 'weight_decay'):
-        out.pop(k, None)
-        values = [plain(h[k]) for h in opt.hypers if k in h]
-        if values and k not in scheduled: out[k] = values[0] if len(set(map(str, values))) == 1 else values
+    made_with = dict(getattr(getattr(opt, 'opt', opt), 'defaults', None) or {})       # torch's optimizers say; fastai's do not
+    names = {k for h in opt.hypers for k in h} - {*made_with, 'step', 'mom', 'params'}    # a schedule of an earlier fit leaves its last momentum
+    out = {k: v for k, v in made_with.items() if _is_plain(v) and k not in ('lr', 'weight_decay')}
+    for k in sorted(names | {'lr', 'wd'} - set(scheduled)):
+        values = [plain(h[k]) for h in opt.hypers if k in h and _is_plain(h[k])]
+        if values: out[k] = values[0] if len(set(map(str, values))) == 1 else values
     return {k: v for k, v in out.items() if k not in scheduled}
 
 def _function(f):
