@@ -779,6 +779,8 @@ def test_imports_no_more_than_it_needs():
 
 
 # %% 828bebed
+from pathlib import Path
+
 KINDS = dict(ragged=lambda **kw: loaders(scaling='fit', **kw), padded=lambda **kw: loaders(layout='padded', **kw), digits=lambda **kw: digit_loaders(40, 10, **kw))
 
 @pytest.mark.parametrize('kind', KINDS)
