@@ -7,8 +7,8 @@ __all__ = ['GENERATORS', 'KEPT', 'END', 'pack', 'unpack', 'generator_state', 'se
            'set_random_states', 'load_optimizer', 'gradients', 'set_gradients', 'loader_state', 'set_loader',
            'named_callbacks', 'callback_state', 'set_callback', 'learner_state', 'set_learner', 'Position',
            'checkpoints', 'flush', 'write_part', 'read_part', 'stored_shapes', 'write_manifest', 'verify',
-           'this_process', 'in_step', 'from_first', 'ExactCheckpoints', 'fit_settings', 'Seeds', 'SeededSteps',
-           'SeededForward']
+           'this_process', 'in_step', 'from_first', 'ExactCheckpoints', 'fit_settings', 'ChangedRun', 'Seeds',
+           'SeededSteps', 'SeededForward']
 
 # %% ../nbs/21_checkpoint.ipynb #237afa31
 import hashlib
@@ -44,7 +44,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from .checks import ArgumentValueError, choice, flag, instance, path_text, whole
 from .data import seed_of
+from .metrics import direction
+from .runs import changes, run_settings
 
 # %% ../nbs/21_checkpoint.ipynb #11c5dee3
 _TAG = '~'    # the key that says: this dict stands for something else
@@ -240,7 +243,7 @@ def learner_state(
     recorder = getattr(learn, 'recorder', None)
     curve = {} if recorder is None else {k: vars(recorder)[k] for k in _RECORDER if k in vars(recorder)}
     return dict(learner={k: vars(learn)[k] for k in _LEARNER if k in vars(learn)}, recorder=curve,
-                metrics=[_packable(vars(m)) for m in _metrics(learn)])
+                metrics=[_packable(vars(m)) for m in _metrics(learn)], metric_names=[m.name for m in _metrics(learn)])
 
 def set_learner(
     learn:Learner,  # in a fit
@@ -249,7 +252,12 @@ def set_learner(
     "Put a Learner where another one was."
     vars(learn).update(state['learner'])
     if hasattr(learn, 'recorder'): vars(learn.recorder).update(state['recorder'])
-    for m, s in zip(_metrics(learn), state['metrics'], strict=True): vars(m).update(s)
+    metrics, kept = _metrics(learn), state['metrics']
+    names = state.get('metric_names', [m.name for m in metrics])
+    if len(names) != len(kept): raise ValueError(f'learn.metrics: got {len(metrics)} ({", ".join(m.name for m in metrics)}); takes {len(kept)}, as the checkpoint holds')
+    if names == [m.name for m in metrics]: pairs = zip(metrics, kept)
+    else: pairs = [(m, kept[names.index(m.name)]) for m in metrics if m.name in names]      # a run that goes on with new settings
+    for m, s in pairs: vars(m).update(s)
 
 def _metrics(learn):
     recorder = getattr(learn, 'recorder', None)
@@ -354,7 +362,7 @@ def write_manifest(
 ):
     "Make a folder a checkpoint."
     files = {n: dict(bytes=(path/n).stat().st_size, sha256=_digest(path/n)) for n in _parts(settings['processes'])}
-    m = dict(romae_nb='checkpoint', format=1, position=list(position), settings=settings, files=files,
+    m = dict(romae_nb='checkpoint', format=2, position=list(position), settings=settings, files=files,
              made_by=dict(torch=torch.__version__, fastai=fastai.__version__, python=sys.version.split()[0]))
     (path/'manifest.json').write_text(json.dumps(m | dict(sha256=_seal(m)), indent=1) + '\n', encoding='utf-8')
     flush(path/'manifest.json')
@@ -378,14 +386,14 @@ def verify(
     return m
 
 def _is_manifest(m):
-    try: return (m['romae_nb'], m['format'], len(m['position'])) == ('checkpoint', 1, 3) and set(m['files']) == set(_parts(m['settings']['processes']))
+    try: return (m['romae_nb'], m['format'] in (1, 2), len(m['position'])) == ('checkpoint', True, 3) and set(m['files']) == set(_parts(m['settings']['processes']))
     except (KeyError, TypeError): return False
 
 def _read_manifest(path):
     try: m = json.loads(path.read_text(encoding='utf-8'))
     except (OSError, ValueError, RecursionError) as e: raise ValueError(f'{path}: got no JSON ({e}); takes the manifest of a checkpoint') from e
     seal = m.pop('sha256', None) if isinstance(m, dict) else None
-    if seal is None or not _is_manifest(m): raise ValueError(f'{path}: got other JSON; takes the manifest of a checkpoint, format 1')
+    if seal is None or not _is_manifest(m): raise ValueError(f'{path}: got other JSON; takes the manifest of a checkpoint, format 1 or 2')
     if seal != _seal(m): raise ValueError(f'{path}: got other content than was written (digest differs); takes the file as it was')
     return m
 
@@ -429,27 +437,30 @@ _FINISHED = weakref.WeakKeyDictionary()   # Learner -> {folder: fits that it has
 
 class ExactCheckpoints(Callback):
     "Keep checkpoints in a folder, and go on from the newest one when the same command is started again."
-    order = 100
+    order, writes_only = 100, True
     _WAIT = 10    # seconds to wait for a folder: a process that was just killed may take a moment to go
     def __init__(self,
         folder:str|Path,          # of this run alone; made if it is not there
         every:int|None=None,      # steps between checkpoints within an epoch; None: none
         epochs:int|None=1,        # epochs between checkpoints; None: none. The end of a fit always has one
         keep_last:int=2,          # checkpoints to keep beside the ends of fits and the best; two, for a disk that loses one
-        best:str|None=None,       # name of a loss (lowest) or metric (highest) whose best epoch gets a checkpoint that stays; None: none
+        best:str|None=None,       # one of the recorder's numbers, whose best epoch gets a checkpoint that stays; None: none
         resume:str='auto',        # 'auto': go on if there is something; 'must': there has to be; 'never': the folder has to be empty
         verbose:bool=True,        # say where the run goes on
+        lower:bool|None=None,     # whether lower numbers of `best` are better; None: as the metric says, see `romae_nb.metrics`
+        on_change:str='refuse',   # settings or data are others than the checkpoint's: 'refuse'; 'warn' and go on with the new ones; or begin a 'new run'
     ):
-        for name, n, least in (('every', every, 1), ('epochs', epochs, 1), ('keep_last', keep_last, 1)):
-            if not (isinstance(n, int) and n >= least or n is None and name != 'keep_last'):
-                raise ValueError(f'{name}: got {n!r}; takes a number from {least}' + ('' if name == 'keep_last' else ' or None'))
-        if resume not in ('auto', 'must', 'never'): raise ValueError(f"resume: got {resume!r}; takes 'auto', 'must' or 'never'")
-        self.folder, self.every, self.epochs, self.keep_last = Path(folder), every, epochs, keep_last
-        self.best, self.resume, self.verbose = best, resume, verbose
+        self.folder = self.root = Path(path_text('folder', folder))
+        self.every, self.epochs = whole('every', every, low=1, none=True), whole('epochs', epochs, low=1, none=True)
+        self.keep_last, self.best = whole('keep_last', keep_last, low=1), instance('best', best, str, "the name of one of the recorder's numbers", none=True)
+        self.resume, self.verbose = choice('resume', resume, ('auto', 'must', 'never')), flag('verbose', verbose)
+        self.lower, self.on_change = None if lower is None else flag('lower', lower), choice('on_change', on_change, ('refuse', 'warn', 'new run'))
         self.best_value, self.best_name, self._lock, self._at_start = None, '', None, None
         self._forget()
 
-    def _forget(self): self._original, self._number, self._settings, self._loaded, self._finished, self._start = None, None, None, None, False, None
+    def _forget(self):
+        self._original, self._number, self._settings, self._loaded, self._start = None, None, None, None, None
+        self._finished, self._validated, self._changed = False, False, []
 
     @property
     def learn(self): return self.__dict__.get('_learn')
@@ -459,7 +470,7 @@ class ExactCheckpoints(Callback):
         self.__dict__['_learn'] = learn
 
     @property
-    def best_path(self): return self.folder/self.best_name if self.best_name else None
+    def best_path(self): return self.root/self.best_name if self.best_name else None
 
 # %% ../nbs/21_checkpoint.ipynb #650a94f7
 @patch
@@ -467,6 +478,8 @@ def before_fit(self:ExactCheckpoints):
     "Stand in for the Learner's own way through epochs."
     if self.learn.lock.locked() or self.learn._grab_cbs(LRFinder): return     # in validate or get_preds; a trial
     self.put_back()
+    self.root = self.folder.absolute()                                        # whoever changes the directory in a fit
+    if self.best is not None: self._lower()
     self._original = self.learn._with_events
     self.learn._with_events = self._with_events
 
@@ -504,6 +517,7 @@ def _device(self:ExactCheckpoints):
 def after_batch(self:ExactCheckpoints):
     "A checkpoint every so many steps."
     learn = self.learn
+    self._validated |= not learn.training
     if self._running() and learn.training and self.every and learn.train_iter % self.every == 0:
         self.save(Position(self._number, learn.epoch, learn.iter + 1))
 
@@ -526,18 +540,25 @@ def after_fit(self:ExactCheckpoints):
     self.put_back()
 
 @patch
-def _is_best(self:ExactCheckpoints):
-    if self.best is None: return False
+def _lower(self:ExactCheckpoints):
+    "Whether lower is better."
     names = list(self.learn.recorder.metric_names[1:])
-    if self.best not in names: raise ValueError(f'best: got {self.best!r}; takes one of {names}')
-    value = self.learn.recorder.values[-1][names.index(self.best)]
-    lower = 'loss' in self.best or 'error' in self.best                        # as fastai's trackers have it
-    better = self.best_value is None or (value < self.best_value if lower else value > self.best_value)
+    if self.best not in names: raise ArgumentValueError('best', repr(self.best), f'one of {", ".join(names)}')
+    return direction('best', self.best, self.learn.metrics, self.lower)
+
+@patch
+def _is_best(self:ExactCheckpoints):
+    validated, self._validated = self._validated, False
+    if self.best is None or not (validated or self.best.startswith('train_')): return False
+    value = self.learn.recorder.values[-1][list(self.learn.recorder.metric_names[1:]).index(self.best)]
+    if value is None or math.isnan(value): return False
+    first = self.best_value is None or math.isnan(self.best_value)
+    better = first or (value < self.best_value if self._lower() else value > self.best_value)
     if better: self.best_value = value
     return better
 
 @patch
-def _key(self:ExactCheckpoints): return str(self.folder.resolve())
+def _key(self:ExactCheckpoints): return str(self.root.resolve())
 def _finished(learn): return _FINISHED.setdefault(learn, {})
 
 # %% ../nbs/21_checkpoint.ipynb #6bbc06f5
@@ -547,7 +568,7 @@ def save(self:ExactCheckpoints,
 ):
     "Write a checkpoint of the Learner as it stands, in all processes."
     rank, processes = this_process()
-    tmp = self.folder/f'.writing-{position.name}'
+    tmp = self.root/f'.writing-{position.name}'
     first = lambda f: in_step(f if rank == 0 else noop, self._device())
     first(lambda: _fresh(tmp))
     in_step(lambda: self._write(tmp, rank), self._device())
@@ -563,14 +584,19 @@ def _write(self:ExactCheckpoints, tmp, rank):
 @patch
 def _publish(self:ExactCheckpoints, tmp, position):
     write_manifest(tmp, position, self._settings)
-    if (self.folder/position.name).exists(): _remove(self.folder/position.name)   # the same place of the same run, made once more
-    os.rename(tmp, self.folder/position.name)
-    flush(self.folder)
+    if (self.root/position.name).exists(): _remove(self.root/position.name)   # the same place of the same run, made once more
+    os.rename(tmp, self.root/position.name)
+    flush(self.root)
     self._prune()
 
 def _fresh(path):
-    if path.exists(): shutil.rmtree(path)
+    _drop(path)
     path.mkdir(parents=True)
+
+def _drop(path):
+    "A folder, or a link to one; it may be gone already."
+    if path.is_symlink(): path.unlink()
+    elif path.exists(): shutil.rmtree(path)
 
 def _weights(model):
     bad = [k for k, v in model.state_dict().items() if not isinstance(v, Tensor)]
@@ -581,15 +607,15 @@ def _weights(model):
 @patch
 def _prune(self:ExactCheckpoints):
     "Remove what is neither among the last, nor the end of a fit, nor the best."
-    passing = [p for p in checkpoints(self.folder) if Position.of(p.name).epoch != END and p.name != self.best_name]
+    passing = [p for p in checkpoints(self.root) if Position.of(p.name).epoch != END and p.name != self.best_name]
     for p in passing[:-self.keep_last]: _remove(p)
 
 def _remove(path):
     "Remove a checkpoint; half removed, it no longer has its name."
     gone = path.with_name(f'.removing-{path.name}')
-    if gone.exists(): shutil.rmtree(gone)
+    _drop(gone)
     os.rename(path, gone)
-    shutil.rmtree(gone)
+    _drop(gone)
 
 # %% ../nbs/21_checkpoint.ipynb #3947319d
 @patch
@@ -611,9 +637,9 @@ def _shares_state(cb): return _has_state(cb) and not getattr(type(cb), 'state_pe
 def fit_settings(
     learn:Learner,  # at the first epoch of a fit
 ) -> dict:          # plain values
-    "What must be the same when a fit goes on."
+    "What must be the same when a fit goes on: `run_settings`, and the fit's own."
     opt = learn.opt
-    return dict(epochs=learn.n_epoch, batches=len(learn.dls.train), processes=this_process()[1], optimizer=type(getattr(opt, 'opt', opt)).__name__,
+    return run_settings(learn) | dict(epochs=learn.n_epoch, batches=len(learn.dls.train), processes=this_process()[1], optimizer=type(getattr(opt, 'opt', opt)).__name__,
                 groups=len(opt.param_lists), callbacks=sorted(n for n, cb in named_callbacks(learn).items() if _has_state(cb) or _kept(cb)))
 
 # %% ../nbs/21_checkpoint.ipynb #5691c6a5
@@ -628,6 +654,7 @@ def _begin(self:ExactCheckpoints):
     if place[0] != number: return                                             # nothing yet: a fresh start
     self._start, self._finished = Position(*place), place[1] == END
     if known: self._loaded = in_step(lambda: self._load(self._start, rank), self._device())
+    if known: self._changed = self._changes(self.root/self._start.name)
     if self.verbose and rank == 0: print(f'{self.folder}: going on from {self._start.name}')
     if not self._finished: self._restore()
     for cb in self.learn._grab_cbs(SaveModelCallback) if self._finished else []: cb.run = False   # it would load a model; fastai sets it back
@@ -635,21 +662,67 @@ def _begin(self:ExactCheckpoints):
 @patch
 def _find(self:ExactCheckpoints, number):
     "Position to go on from, and whether its state is there: [fit, epoch, batch, 0 or 1]; fit -1 for none."
-    self.folder.mkdir(parents=True, exist_ok=True)
+    self.root.resolve().mkdir(parents=True, exist_ok=True)
     self._take_lock()
-    for p in [*self.folder.glob('.writing-*'), *self.folder.glob('.removing-*')]: shutil.rmtree(p)
-    paths = [p for p in checkpoints(self.folder) if Position.of(p.name).fit >= number]
+    for p in [*self.root.glob('.writing-*'), *self.root.glob('.removing-*')]: _drop(p)
+    paths = [p for p in checkpoints(self.root) if Position.of(p.name).fit >= number]
     if paths and self.resume == 'never': raise ValueError(f"folder: {self.folder} holds {paths[-1].name}; takes an empty one with resume='never'")
     found, refused = self._newest(paths, number)
-    earlier = len(paths) < len(checkpoints(self.folder))
-    if refused and found is None and not earlier: raise ValueError('\n'.join([f'folder: {self.folder} holds no checkpoint to go on from:', *refused.values()]))
+    if not (found and found[-1]) and any(isinstance(e, ChangedRun) for e in refused.values()): return self._other_settings(refused, paths)
+    earlier = len(paths) < len(checkpoints(self.root))
+    if refused and found is None and not earlier: raise ValueError('\n'.join([f'folder: {self.folder} holds no checkpoint to go on from:', *map(str, refused.values())]))
     for p, e in refused.items():
         warnings.warn(f'refused, and set aside as refused-{p.name}: {e}')
         _set_aside(p)
     if found is None and number == 0 and self.resume == 'must': raise ValueError(f"folder: {self.folder} holds no checkpoint; takes one with resume='must'")
+    if found and not found[-1]:
+        warnings.warn(f'{self.folder}: no whole checkpoint of the end of fit {number}; the fit is left out, and the model is wrong until the next fit goes on')
     return found or [-1, 0, 0, 0]
 
 # %% ../nbs/21_checkpoint.ipynb #c36bc954
+class ChangedRun(ValueError):
+    "A checkpoint of a run with other settings, or other data."
+    def __init__(self,
+        path:Path,          # of the checkpoint
+        changes:list[str],  # what differs, by name
+    ):
+        self.changes = changes
+        super().__init__(f'{path}: got a checkpoint of another run ({_listed(changes)}); takes the same settings and data')
+
+def _listed(changes): return '; '.join(changes[:8]) + (f'; {len(changes)} in all' if len(changes) > 8 else '')
+
+@patch
+def _other_settings(self:ExactCheckpoints, refused, paths):
+    "What `on_change` says to checkpoints of which none fits."
+    path, error = next((p, e) for p, e in refused.items() if isinstance(e, ChangedRun))
+    if self.on_change == 'refuse':
+        raise ValueError(f"{error}, another folder, on_change='warn' (go on with the new settings) or on_change='new run'")
+    if self.on_change == 'new run':
+        warnings.warn(f'folder: a new run begins in {self.folder}, and what was there is set aside as refused-...; it was of another run: {_listed(error.changes)}')
+        for p in paths: _set_aside(p)
+        return [-1, 0, 0, 0]
+    for p, e in refused.items():
+        if isinstance(e, ChangedRun): break
+        warnings.warn(f'refused, and set aside as refused-{p.name}: {e}')
+        _set_aside(p)
+    if hard := [c for c in error.changes if c.split()[0] in ('processes', 'groups', 'optimizer')]:
+        raise ValueError(f"{path}: got a checkpoint of another run ({_listed(hard)}), which on_change='warn' cannot join; takes the same")
+    self._check_shapes(path)
+    warnings.warn(f'{path} was made by another run and goes on with new settings: {_listed(error.changes)}')
+    return [*Position.of(path.name), 1]
+
+@patch
+def _changes(self:ExactCheckpoints, path):
+    "How settings differ from those of a checkpoint."
+    m, own = _read_manifest(path/'manifest.json'), self._settings
+    was = m['settings']
+    if m['format'] == 1:                                                      # it knew less: what it knew must be the same
+        own = {k: v for k, v in own.items() if k in was}
+        was = {k: v for k, v in was.items() if k in own}
+        if set(was.get('callbacks', ())) <= set(own['callbacks']): own['callbacks'] = was['callbacks']
+    return changes(was, own)
+
+# %% ../nbs/21_checkpoint.ipynb #6e0ef27b
 @patch
 def _newest(self:ExactCheckpoints, paths, number):
     "The newest whole checkpoint of this fit (its end, where a later fit has begun), and what was refused, with the reason."
@@ -659,20 +732,22 @@ def _newest(self:ExactCheckpoints, paths, number):
         if later and position < (number, END): break
         if later and position.fit > number: continue
         try: self._check(path, position.fit == number)
-        except ValueError as e: refused[path] = str(e); continue
+        except ValueError as e: refused[path] = e; continue
         if position.fit == number: return [*position, 1], refused
         later = True
-    if not later: return None, refused
-    warnings.warn(f'{self.folder}: no whole checkpoint of the end of fit {number}; the fit is left out, and the model is wrong until the next fit goes on')
-    return [number, END, 0, 0], refused
+    return ([number, END, 0, 0] if later else None), refused
 
 @patch
 def _check(self:ExactCheckpoints, path, this_fit):
-    settings = verify(path)['settings']
+    verify(path)
     if not this_fit: return
-    own = self._settings
-    other = [f'{k} {settings.get(k)!r} instead of {own[k]!r}' for k in own if settings.get(k) != own[k]]
-    if other: raise ValueError(f'{path}: got a checkpoint of another run ({"; ".join(other)}); takes the same command, or another folder')
+    changed = self._changes(path)
+    if changed and all(c.startswith('model.') for c in changed): self._check_shapes(path)
+    if changed: raise ChangedRun(path, changed)
+    self._check_shapes(path)
+
+@patch
+def _check_shapes(self:ExactCheckpoints, path):
     file, weights = path/'model.safetensors', {k: tuple(v.shape) for k, v in get_model(self.learn.model).state_dict().items()}
     there = {k: shape for k, (shape, _) in stored_shapes(file).items()}
     wrong = [f'{k} {there.get(k)} instead of {weights.get(k)}' for k in {**weights, **there} if there.get(k) != weights.get(k)]
@@ -685,7 +760,7 @@ def _set_aside(path):
 
 @patch
 def _take_lock(self:ExactCheckpoints):
-    self._lock = FileLock(self.folder/'.lock')
+    self._lock = FileLock(self.root/'.lock')
     try: self._lock.acquire(timeout=self._WAIT)
     except Timeout as e:
         self._lock = None
@@ -694,7 +769,7 @@ def _take_lock(self:ExactCheckpoints):
 # %% ../nbs/21_checkpoint.ipynb #eec0aa0f
 @patch
 def _load(self:ExactCheckpoints, position, rank):
-    path = self.folder/position.name
+    path = self.root/position.name
     return dict(model=read_part(path/'model.safetensors')[1], own=read_part(path/f'rank-{rank}.safetensors')[0],
                 shared=read_part(path/'training.safetensors')[0])
 
@@ -704,7 +779,9 @@ def _restore(self:ExactCheckpoints):
     learn, model, own, shared = self.learn, get_model(self.learn.model), self._loaded['own'], self._loaded['shared']
     model.load_state_dict(self._loaded['model'])
     for n, p in model.named_parameters(): p.requires_grad_(n not in shared['frozen'])
+    now = {k: [h[k] for h in learn.opt.hypers] for k in ('lr', 'wd') if k in learn.opt.hypers[0]}
     load_optimizer(learn.opt, shared['optimizer'])
+    self._take_new(learn.opt, now)
     set_gradients(model, own['gradients'])
     drawing = {n for n, s in own['callbacks'].items() if s['generators']} - set(named_callbacks(learn))
     if drawing: raise ValueError(f'cbs: got no {", ".join(sorted(drawing))}, whose random states the checkpoint holds; takes the same callbacks')
@@ -713,8 +790,22 @@ def _restore(self:ExactCheckpoints):
         if n in own['callbacks']: set_callback(cb, own['callbacks'][n])           # last: a generator is each process's own
     set_learner(learn, own)
     self.best_value, self.best_name = shared['best']
-    for dl, s in zip(learn.dls.loaders, own['loaders'], strict=True): set_loader(dl, s)
+    for dl, s in zip(learn.dls.loaders, own['loaders'], strict=True): self._set_loader(dl, s)
     set_random_states(own['random'])
+
+@patch
+def _take_new(self:ExactCheckpoints, opt, now):
+    "Rates and decay of this run, where it goes on with new settings."
+    for k, values in now.items():
+        if any(c.startswith(f'hypers.{k} ') for c in self._changed): opt.set_hyper(k, values)
+
+@patch
+def _set_loader(self:ExactCheckpoints, dl, state):
+    "A loader's place, and this run's seed of its order, where that is a new one."
+    inner = _inner(dl)
+    seed = getattr(inner, 'seed', None)
+    set_loader(dl, state)
+    if any(re.match(r'loaders\.\d+\.seed ', c) for c in self._changed): inner.seed = seed
 
 # %% ../nbs/21_checkpoint.ipynb #9f99456b
 @patch
@@ -725,7 +816,7 @@ def before_train(self:ExactCheckpoints):
     if here and self._start.batch:
         self._restore()
         start = self._loaded['own']['epoch_start']
-        set_loader(self.learn.dl, start['loader'])
+        self._set_loader(self.learn.dl, start['loader'])
         set_random_states(start['random'])
         self.learn.one_batch = self._drop_batch
     elif here: self._loaded = None                                            # it went on at the beginning of an epoch

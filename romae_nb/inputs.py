@@ -17,7 +17,8 @@ def trained_input(
     dls,         # fastai DataLoaders: ours, or of images
 ) -> dict|None:  # as `romae_nb.hub.tell_input` takes it; None for what are no images
     "What the images of a validation part are like, for timm."
-    dl = dls.valid
+    if hasattr(dls, 'words'): return None                                # of a Learner that was read without loaders
+    dl = dls.loaders[-1] if len(dls.loaders) < 2 else dls.valid
     if not isinstance(dl, TokenDL): return _of_fastai(dl)
     part = dl.dataset
     if part.irregular: return None

@@ -29,7 +29,8 @@ from .stepping import Restoring
 # %% ../nbs/22_logs.ipynb #8dfa3e61
 class EpochEnd(Restoring):
     "Calls `on_epoch` after every epoch of training, in the first process."
-    order, remove_on_fetch, several, _trained, _path = 61, True, True, False, Path()
+    order, remove_on_fetch, several, writes_only = 61, True, True, True
+    _trained, _path = False, Path()
     def before_fit(self): self._trained, self._path = False, Path(self.learn.path).absolute()   # whoever changes the directory in a fit
     def before_train(self): self._trained = not hasattr(self.learn, 'lr_finder')
     def after_epoch(self):

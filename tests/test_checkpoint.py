@@ -18,7 +18,7 @@ from fastai.callback.tracker import EarlyStoppingCallback, ReduceLROnPlateau, Sa
 from fastai.callback.training import GradientAccumulation
 from fastai.data.core import DataLoaders
 from fastai.data.load import DataLoader
-from fastai.learner import Learner
+from fastai.learner import Learner, Metric
 from fastai.losses import CrossEntropyLossFlat
 from fastai.metrics import accuracy
 from fastai.optimizer import Adam, Lookahead, OptimWrapper, RAdam, SGD
@@ -27,6 +27,7 @@ from hypothesis import given, settings, strategies as st
 from timm.optim import Lamb
 from safetensors.torch import save_file
 from torch import nn
+from romae_nb.data import GridDataset, dataloaders
 
 
 # %% 095b44a4
@@ -265,6 +266,8 @@ CALLBACKS = dict(
 
 
 # %% 249d0f8f
+def with_mixup(alpha, cbs=None, **kw): return learner(L(MixUp(alpha)) + L(cbs), **kw)
+
 @pytest.mark.parametrize('cb', CALLBACKS)
 def test_callbacks_go_on(cb, capsys):
     make = lambda cbs=None, **kw: learner(L(CALLBACKS[cb]()) + L(cbs), **kw)
@@ -423,6 +426,141 @@ def test_other_runs_are_refused():
     drawing = Path(tempfile.mkdtemp())
     with pytest.raises(Killed): one(learner([Jitter(), ExactCheckpoints(drawing, every=2), Kill(3)]))
     with pytest.raises(ValueError, match='cbs: got no jitter, whose random states'): one(learner(ExactCheckpoints(drawing, verbose=False)))
+
+
+# %% 3a270cb2
+def grid(seed=0, data=0, bs=8, shuffle=True, scaling=None):
+    "Loaders of ours: points of two kinds."
+    x = np.random.default_rng(data).normal(size=(44, 1, 2)) + np.arange(44)[:, None, None] % 2
+    return dataloaders(GridDataset(x, np.arange(44) % 2), splits=(range(32), range(32, 44)), bs=bs, seed=seed, shuffle=shuffle, scaling=scaling, device='cpu')
+
+def on_grid(cbs=None, dls=None, **kw):
+    learn = learner(cbs, model=nn.Sequential(nn.Flatten(), net()), **kw)
+    learn.dls = dls or grid()
+    return learn
+
+def smoothed(cbs=None, **kw):
+    learn = learner(cbs, **kw)
+    learn.loss_func = CrossEntropyLossFlat(label_smoothing=.1)
+    return learn
+
+CYCLE = lambda l: l.fit_one_cycle(4, .05)
+OTHERS = {                                     # what is named: made before, made now, fitted now
+    'schedule.lr': (learner, learner, lambda l: l.fit_one_cycle(4, .04)), 'hypers.wd': (learner, partial(learner, wd=.1), CYCLE),
+    'model.layers': (learner, partial(learner, model=nn.Sequential(nn.Linear(2, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(.1), nn.Linear(8, 2))), CYCLE),
+    'loss.of.label_smoothing': (learner, smoothed, CYCLE), 'hypers.sqr_mom': (learner, partial(learner, opt_func=partial(Adam, sqr_mom=.9)), CYCLE),
+    'callback.mix_up': (partial(with_mixup, .4), partial(with_mixup, .5), CYCLE), 'epochs': (learner, learner, lambda l: l.fit_one_cycle(5, .05)),
+    'loaders.0.seed': (on_grid, lambda cbs, **kw: on_grid(cbs, grid(1), **kw), CYCLE), 'loaders.0.data': (on_grid, lambda cbs, **kw: on_grid(cbs, grid(data=1), **kw), CYCLE),
+    'loaders.0.scaling': (on_grid, lambda cbs, **kw: on_grid(cbs, grid(scaling='fit'), **kw), CYCLE), 'loaders.0.shuffle': (on_grid, lambda cbs, **kw: on_grid(cbs, grid(shuffle=False), **kw), CYCLE)}
+
+def stopped(make, kill=11):
+    folder = Path(tempfile.mkdtemp())
+    with pytest.raises(Killed): CYCLE(make([ExactCheckpoints(folder, every=2, verbose=False), Kill(kill)]))
+    return folder
+
+@pytest.mark.parametrize('name', OTHERS)
+def test_other_settings_are_named(name):
+    before, now, fit = OTHERS[name]
+    folder = stopped(before)
+    names = [p.name for p in checkpoints(folder)]
+    with pytest.raises(ValueError, match=rf"(?s)got a checkpoint of another run \(.*{name}.* instead of .*; takes the same settings and data, another folder, on_change='warn'"):
+        fit(now([ExactCheckpoints(folder, verbose=False)]))
+    assert [p.name for p in checkpoints(folder)] == names                         # and nothing is touched
+    same = before([ExactCheckpoints(folder, verbose=False)]); CYCLE(same)         # the old command goes on as ever
+    assert len(same.recorder.values) == 4
+
+@pytest.mark.parametrize('name', [n for n in OTHERS if n != 'epochs'])
+def test_other_settings_are_taken_on_purpose(name):
+    before, now, fit = OTHERS[name]
+    folder = stopped(before)
+    learn = now([ExactCheckpoints(folder, verbose=False, on_change='warn'), Kill(math.inf)])
+    with pytest.warns(UserWarning, match=f'was made by another run and goes on with new settings: .*{name}'): fit(learn)
+    assert learn.kill.seen in (14, 6) and len(learn.recorder.values) == 4               # of 24, or 16
+    if name == 'hypers.wd': assert {h['wd'] for h in learn.opt.hypers} == {.1}
+    if name == 'loaders.0.seed': assert learn.dls.train.seed == 1
+    if name == 'schedule.lr': assert max(learn.recorder.lrs[12:]) < .04
+
+
+# %% 00680169
+def test_a_new_run_on_purpose():
+    folder = stopped(learner)
+    learn = learner([ExactCheckpoints(folder, verbose=False, on_change='new run'), Kill(math.inf)])
+    with pytest.warns(UserWarning, match='a new run begins .*schedule.lr'): learn.fit_one_cycle(4, .04)
+    assert learn.kill.seen == 24 and (folder/'fit-00-end').is_dir() and len(list(folder.glob('refused-*'))) == 2
+    for kw in (dict(model=nn.Sequential(nn.Linear(2, 9), nn.Linear(9, 2))), dict(splitter=halves)):
+        with pytest.raises(ValueError, match='another model|cannot join'): learner(ExactCheckpoints(stopped(learner), verbose=False, on_change='warn'), **kw).fit_one_cycle(4, .05)
+
+
+# %% bf247d98
+def test_an_earlier_fit_of_another_run():
+    def two(learn, lr=.05): learn.fit(1, lr); learn.fit(2, .05)
+    folder = Path(tempfile.mkdtemp())
+    with pytest.raises(Killed): two(learner([ExactCheckpoints(folder, every=2, verbose=False), Kill(11)]))
+    with pytest.raises(ValueError, match='another run .hypers.lr 0.05 instead of 0.01'): two(learner(ExactCheckpoints(folder, verbose=False)), .01)
+    with pytest.raises(ValueError, match='another run .hypers.lr 0.05 instead of 0.02'):
+        learn = learner(ExactCheckpoints(folder, verbose=False)); learn.fit(1, .05); learn.fit(2, .02)
+    two(learner(ExactCheckpoints(folder, verbose=False)))
+
+
+# %% 00db73d7
+def test_other_metrics_are_named():
+    folder = stopped(learner)
+    def make(cbs=None):
+        learn = learner(cbs); learn.metrics = []
+        return learn
+    with pytest.raises(ValueError, match=r"metrics \['accuracy'\] instead of \[\]"): CYCLE(make(ExactCheckpoints(folder, verbose=False)))
+    state = learner_state(learner())
+    del state['metric_names']
+    with pytest.raises(ValueError, match=r'learn.metrics: got 2 \(.*\); takes 3, as the checkpoint holds'): set_learner(make(), state)
+
+
+# %% 90c79742
+class Says(Metric):
+    "Says what it is told to, epoch by epoch."
+    def __init__(self, name, values): self._name, self.all, self.at = name, values, -1
+    def reset(self): self.at += 1
+    def accumulate(self, learn): pass
+    @property
+    def value(self): return self.all[self.at]
+    @property
+    def name(self): return self._name
+
+@pytest.mark.parametrize('name, kw, best', [('mae', {}, 3), ('r2_score', {}, 2), ('valid_loss', None, None), ('mine', dict(lower=True), 3), ('mine', dict(lower=False), 2)])
+def test_the_best_is_the_best(name, kw, best):
+    learn = learner(ExactCheckpoints(tempfile.mkdtemp(), best=name, verbose=False, **kw or {}))
+    if best: learn.metrics = [Says(name, [math.nan, 9., 1., math.nan, 2.])]
+    learn.fit(5, .05)
+    values = [v[1] for v in learn.recorder.values]
+    assert learn.exact_checkpoints.best_name == f'fit-00-epoch-{best or int(np.argmin(values)) + 1:04}-batch-000000' and learn.exact_checkpoints.best_path.is_dir()
+
+
+# %% 1986fc64
+def test_arguments_are_checked():
+    for kw, match in [(dict(folder=3), 'folder: got 3; takes a path'), (dict(every=True), 'every: got True'), (dict(every=0), 'every: got 0; takes a whole number, 1 or more, or None'), (dict(epochs=1.), 'epochs: got 1.0'),
+                      (dict(keep_last=None), 'keep_last: got None'), (dict(best=3), 'best: got a int'), (dict(resume='yes'), "resume: got 'yes'; takes 'auto', 'must', 'never'"),
+                      (dict(on_change='warm'), "on_change: got 'warm'; takes 'refuse', 'warn', 'new run' .did you mean 'warn'"), (dict(lower=1), 'lower: got 1'), (dict(verbose='x'), 'verbose: got')]:
+        with pytest.raises((TypeError, ValueError), match=match): ExactCheckpoints(**dict(folder='x') | kw)
+    with pytest.raises(ValueError, match="best: got 'mine', and nothing says whether lower or higher is better"):
+        learn = learner(ExactCheckpoints(tempfile.mkdtemp(), best='mine')); learn.metrics = [Says('mine', [1.])]; learn.fit(1)
+    with pytest.raises(ValueError, match="best: got 'f1'; takes one of train_loss, valid_loss, accuracy, time"): learner(ExactCheckpoints(tempfile.mkdtemp(), best='f1')).fit(1)
+
+
+# %% 19fed306
+def test_directories_and_links(monkeypatch, tmp_path):
+    _, want = alone(CYCLE)
+    for name in ('a', 'b', 'disk'): (tmp_path/name).mkdir()
+    (tmp_path/'a'/'run').symlink_to(tmp_path/'disk'/'run')              # where nothing is yet
+    class Moves(Callback):
+        order = 150
+        def after_train(self): os.chdir(tmp_path/'b')
+    monkeypatch.chdir(tmp_path/'a')
+    with pytest.raises(Killed): CYCLE(learner([ExactCheckpoints('run', every=2, verbose=False), Moves(), Kill(11)]))
+    newest = checkpoints(tmp_path/'disk'/'run')[-1]
+    newest.rename(tmp_path/'disk'/newest.name); newest.symlink_to(tmp_path/'disk'/newest.name)
+    monkeypatch.chdir(tmp_path/'a')
+    learn = learner([ExactCheckpoints('run', every=2, verbose=False), Moves(), Kill(math.inf)]); CYCLE(learn)
+    equal(want, outcome(learn))
+    assert learn.kill.seen == 14 and (tmp_path/'disk'/newest.name).is_dir() and not newest.exists() and os.listdir(tmp_path/'b') == []
 
 
 # %% bdbe7fd9
