@@ -78,6 +78,7 @@ def patch_size(
     width:int,   # of an image, pixels
 ) -> int:        # rows and columns per token
     "The largest power of two up to 16 that divides both and leaves 7 patches along the shorter side; 1 where none does."
+    height, width = whole('height', height, low=1), whole('width', width, low=1)
     fits = lambda p: height % p == 0 and width % p == 0 and min(height, width) // p >= 7
     return next((p for p in (16, 8, 4, 2) if fits(p)), 1)
 
@@ -87,6 +88,8 @@ def batch_geometry(
     *rest,                              # pad_mask and value_mask; they tell nothing of the shape
 ) -> Geometry:                          # see the table
     "Channels, axes and tubelet of a batch. Raises ValueError for another rank."
+    for name, x in (('values', values), ('positions', positions)):
+        instance(name, x, (Tensor, Ragged), 'a Tensor or a Ragged', none=name == 'positions')
     axes = None if positions is None else positions.shape[1]
     if isinstance(values, Ragged): return Geometry(values.shape[1], axes, (1, 1, 1))
     if values.ndim == 3: return Geometry(values.shape[2], axes or 1, (1, 1, 1), None, axes is None)
@@ -101,7 +104,6 @@ def _first_batch(dls):
     "Inputs and targets of a batch. Raises ValueError for loaders that give no tuple."
     batch = peek(dls.train)
     n_inp = getattr(dls, 'n_inp', 1)
-    if isinstance(batch, Tensor): batch = (batch,)                   # fastai's own image loaders without labels
     if not isinstance(batch, (tuple, list)) or not 1 <= n_inp <= min(4, len(batch)):
         raise ValueError(f'dls: got batches of type {type(batch).__name__} with n_inp={n_inp}; '
                          'takes tuples (values[, positions[, pad_mask[, value_mask]]][, label])')
@@ -125,14 +127,14 @@ def _encoder_settings(model, flat, grouped):
     "Keywords of the encoder, given one by one and as a dict. Raises TypeError for unknown ones, and for one that comes twice."
     instance('encoder_kw', grouped, dict, 'a dict of keywords of the encoder', none=True)
     grouped = grouped or {}
-    sort_keywords(grouped, dict(encoder=encoder_keywords(_is_vit(model))), 'the encoder, in encoder_kw', also=_words(model))
+    if not _is_vit(model) or is_model_in_modules(str(model), ['vision_transformer']):      # timm itself knows what its other models take
+        sort_keywords(grouped, dict(encoder=encoder_keywords(_is_vit(model))), 'the encoder, in encoder_kw', also=_words(model))
     for name in flat.keys() & grouped.keys():
         raise ArgumentTypeError(name, f'{shown(flat[name])} beside {shown(grouped[name])} in encoder_kw', 'it once')
-    return grouped | flat
-
-def _learner_settings(own, given):
-    "Checked arguments of fastai's Learner: those that have a default here, and over them what is given."
-    return own | learner_settings(given)
+    found = grouped | flat
+    if flag('pretrained', found.get('pretrained', False)) and not timm.models.is_model_pretrained(str(model)):
+        raise ArgumentValueError('pretrained', f'True for {shown(model)}, which timm has no weights of', 'False; or a folder as `model`, with weights that save wrote')
+    return found
 
 def _check_name(name):
     if timm.is_model(name): return
@@ -401,7 +403,6 @@ class PretrainLearner(TokenLearner):
         if dl is None: dl = self.dls[whole('ds_idx', ds_idx, low=0, high=len(self.dls.loaders) - 1)]
         if idxs is not None: dl = only(dl, idxs)
         batch = self._set_device(peek(dl))
-        if isinstance(batch, Tensor): batch = (batch,)
         get_model(self.model).to(batch[0].device)
         out, mask = self.reconstruct(batch[:self.dls.n_inp], seed)
         if idxs is not None: max_n = len(batch[0])
@@ -428,13 +429,14 @@ def pretrain_learner(
     "A Learner for masked pre-training, its model fitted to the data."
     model_kw, flat, learner_kw = sort_keywords(
         kwargs, dict(masked=set(FOR_MASKED.parameters), encoder=encoder_keywords(_is_vit(model)) - {'num_classes'}, learner=set(parameters_of(Learner.__init__)) - {'dls', 'model'}),
-        'MaskedAutoencoder, the encoder and Learner', parameters_of(pretrain_learner), _words(model) | MASKED_WORDS | LEARNER_WORDS)
+        'MaskedAutoencoder, the encoder and Learner', pretrain_learner.own, _words(model) | MASKED_WORDS | LEARNER_WORDS)
     instance('model', model, (nn.Module, str, Path), 'a MaskedAutoencoder, its folder, an encoder, or a name')
     if _is_name(model): encoder_kw = _encoder_settings(model, flat, encoder_kw)
     elif flat or encoder_kw is not None: raise ArgumentTypeError(next(iter(flat), 'encoder_kw'), 'a keyword beside a model that exists', 'it with a name only')
     seed, baseline, verbose = whole('seed', seed), flag('baseline', baseline), flag('verbose', verbose)
     mask_ratio = number('mask_ratio', mask_ratio, above=0, below=1, none=True)
-    learner_kw, cbs = _learner_settings(dict(wd=wd), learner_kw), check_callbacks('cbs', cbs)
+    learner_kw = learner_settings(dict(wd=wd) | learner_kw)
+    cbs = check_callbacks('cbs', cbs)
     dls = adopted(dls)
     inputs, _ = _first_batch(dls)
     geometry = batch_geometry(*inputs)
@@ -548,10 +550,11 @@ def finetune_learner(
     instance('model', model, (nn.Module, str, Path), 'a name, a checkpoint folder or a module')
     flat, learner_kw = sort_keywords(
         kwargs, dict(encoder=(encoder_keywords(_is_vit(model)) | _of_copies(model)) - {'num_classes'}, learner=set(parameters_of(Learner.__init__)) - {'dls', 'model'}),
-        'the encoder and Learner', parameters_of(finetune_learner), _words(model) | LEARNER_WORDS)
+        'the encoder and Learner', finetune_learner.own, _words(model) | LEARNER_WORDS)
     model_kw = _encoder_settings(model, flat, encoder_kw)
     num_classes, verbose = whole('num_classes', num_classes, low=1, none=True), flag('verbose', verbose)
-    learner_kw, cbs, metrics = _learner_settings(dict(wd=wd), learner_kw), check_callbacks('cbs', cbs), check_metrics('metrics', metrics)
+    learner_kw = learner_settings(dict(wd=wd) | learner_kw)
+    cbs, metrics = check_callbacks('cbs', cbs), check_metrics('metrics', metrics)
     dls = adopted(dls)
     inputs, targets = _first_batch(dls)
     task = read_task(dls, targets) if task is None else task
@@ -637,6 +640,7 @@ def _from_scratch(name, geometry, num_classes, kw):
     return timm.create_model(name, num_classes=num_classes, **_data_kw(name, geometry, kw))
 
 # %% ../nbs/23_learner.ipynb #aa538dec
+@takes(Source('Keywords of `romae_nb.probes.probe_learner`', _probe_learner, ('dls', 'model', 'optimizer', 'num_classes')), FOR_LEARNER)
 def probe_learner(
     dls,                       # fastai DataLoaders of (values[, positions[, pad_mask[, value_mask]]], label)
     model,                     # pre-trained: `MaskedAutoencoder`, RoMAE or model of timm, the folder of one, or a name of timm's
@@ -646,8 +650,15 @@ def probe_learner(
     **kwargs                   # for `romae_nb.probes.probe_learner` (base_lr, pool, metrics) and `Learner`
 ) -> ProbeLearner:             # its model a copy; `fit_probe` trains the head
     "A Learner for linear probing, after MAE (arXiv 2111.06377, appendix A.1)."
+    instance('model', model, (nn.Module, str, Path), 'a pre-trained model, its folder, or a name of timm')
+    learner_kw, kwargs = sort_keywords(
+        kwargs, dict(learner=set(parameters_of(Learner.__init__)) - {'dls', 'model', 'metrics'}, probe={'base_lr', 'pool', 'metrics'}), 'the probe and Learner', probe_learner.own, LEARNER_WORDS)
+    learner_kw = learner_settings(learner_kw)
+    if 'metrics' in kwargs: check_metrics('metrics', kwargs['metrics'])
+    num_classes, pretrained = whole('num_classes', num_classes, low=1, none=True), flag('pretrained', pretrained)
+    dls = adopted(dls)
     _check_scaling(model, dls)
-    return _probe_learner(dls, _probed(model, dls, pretrained), optimizer, num_classes, **kwargs)
+    return _probe_learner(dls, _probed(model, dls, pretrained), optimizer, num_classes, **kwargs, **learner_kw)
 
 def _probed(model, dls, pretrained):
     if isinstance(model, (str, Path)) and Path(model).is_dir(): model = load(model)
