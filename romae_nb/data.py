@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['NARROW', 'RaggedToDevice', 'seed_of', 'length_buckets', 'epoch_batches', 'seeded', 'TokenDL', 'peek', 'dataloaders',
-           'ModelInputs', 'show_sample', 'batch_samples', 'class_names', 'Chosen', 'SampleView', 'draws_top_losses',
-           'DrawnSample', 'LAYOUTS', 'GridDataset', 'IrregularDataset', 'Part', 'Parts', 'TokenDataset', 'batch_parts',
-           'collate', 'encode_labels', 'model_inputs', 'ItemDataset', 'StreamDataset', 'folder_dataset', 'make_shards',
-           'shard_dataset', 'timm_dataset', 'Scaling', 'fit_scaling', 'from_frame', 'from_ts', 'series_dataset']
+           'ModelInputs', 'show_sample', 'batch_samples', 'class_names', 'Chosen', 'joined', 'SampleView',
+           'draws_top_losses', 'DrawnSample', 'LAYOUTS', 'GridDataset', 'IrregularDataset', 'Part', 'Parts',
+           'TokenDataset', 'batch_parts', 'collate', 'encode_labels', 'model_inputs', 'ItemDataset', 'StreamDataset',
+           'folder_dataset', 'make_shards', 'shard_dataset', 'timm_dataset', 'Scaling', 'fit_scaling', 'from_frame',
+           'from_ts', 'series_dataset']
 
 # %% ../nbs/20_data.ipynb #a595196e
 import itertools, random
@@ -579,7 +580,7 @@ def show_results(self:TokenDL,
     **kwargs       # for `show_sample`
 ):
     "Draw samples with what became of them, in the data's units."
-    b = self.joined(b)
+    b = joined(b, self.n_inp)
     if isinstance(out, tuple) and len(out) == 1: out = out[0]         # as fastai's `Interpretation` has it
     shown = self.decode(b)
     samples, kwargs = batch_samples(shown, self.n_inp, max_n), dict(channel_axis=self.dataset.channel_axis) | kwargs
@@ -610,17 +611,17 @@ class Chosen:
 @patch(as_prop=True)
 def items(self:TokenDL): return Chosen(self.dataset)
 
-@patch
-def joined(self:TokenDL,
-    b:tuple,  # a batch, or one whose inputs are lists of rows, as `get_preds(with_input=True)` gives those that differ in length
-) -> tuple:   # a batch
+def joined(
+    b:tuple,    # a batch, or one whose inputs are lists of rows, as `get_preds(with_input=True)` gives those that differ in length
+    n_inp:int,  # entries that are input
+) -> tuple:     # a batch
     "Rows together again."
-    inputs, labels = [None if isinstance(x, tuple) else x for x in b[:self.n_inp]], b[self.n_inp:]
+    inputs, labels = [None if isinstance(x, tuple) else x for x in b[:n_inp]], b[n_inp:]
     if not any(isinstance(x, L) for x in inputs): return (*inputs, *labels)
     rows = Parts(*(None if x is None else list(x) for x in inputs))
     if rows.pad_mask is None: together = [x if x is None else Ragged.from_rows(x) for x in rows[:4]]
     else: together = _joined_padded(rows)
-    return (*together[:self.n_inp], *labels)
+    return (*together[:n_inp], *labels)
 
 def _joined_padded(rows):
     "Rows of several widths, padded anew."
@@ -641,7 +642,7 @@ class SampleView:
 def _pre_show_batch(self:TokenDL, b, max_n=9):
     "Samples that draw themselves, with their labels as text where fastai looks for them: behind the inputs."
     draws_top_losses()
-    samples = batch_samples(self.decode(self.joined(b)), self.n_inp, max_n)
+    samples = batch_samples(self.decode(joined(b, self.n_inp)), self.n_inp, max_n)
     how = dict(channel_axis=self.dataset.channel_axis)
     text = lambda y: '' if y is None else self.label_text(y)
     rest = [None] * (self.n_inp - 1)

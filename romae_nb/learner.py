@@ -280,6 +280,10 @@ def fit_cosine(self:TokenLearner,
     reset_opt:bool=False,        # start with a fresh optimizer
 ):
     "Fit with a linear warm-up and half a cosine."
+    n_epoch, min_lr, wd = whole('n_epoch', n_epoch, low=1), number('min_lr', min_lr, low=0), number('wd', wd, low=0, none=True)
+    warmup_epochs, warmup_steps = number('warmup_epochs', warmup_epochs), whole('warmup_steps', warmup_steps, none=True)
+    if lr is not None: lr = check_rates('lr', lr)
+    layer_decay, reset_opt, cbs = number('layer_decay', layer_decay, above=0, high=1, none=True), flag('reset_opt', reset_opt), check_callbacks('cbs', cbs)
     if self.opt is None or reset_opt: self.create_opt()
     steps = max([1, *(cb.steps for cb in self.cbs + L(cbs) if isinstance(cb, Accumulate))])
     warmup = _warmup(warmup_epochs, warmup_steps, n_epoch, self._n_batches() / steps)
@@ -291,9 +295,9 @@ def fit_cosine(self:TokenLearner,
 
 def _warmup(epochs, steps, n_epoch, per_epoch):
     "Share of the training that warms up."
-    if steps is not None and epochs: raise ValueError(f'warmup_epochs, warmup_steps: got {epochs} and {steps}; takes one of them')
+    if steps is not None and epochs: raise ArgumentValueError('warmup_epochs, warmup_steps', f'{epochs} and {steps}', 'one of them')
     name, got, all_ = ('warmup_epochs', epochs, n_epoch) if steps is None else ('warmup_steps', steps, n_epoch * per_epoch)
-    if not 0 <= got < all_: raise ValueError(f'{name}: got {got}; takes 0 up to, not including, {all_:g}, which is the whole fit')
+    if not 0 <= got < all_: raise ArgumentValueError(name, got, f'0 up to, not including, {all_:g}, which is the whole fit')
     return got / all_
 
 @patch
@@ -303,7 +307,8 @@ def layer_rates(self:TokenLearner,
 ) -> list[float]:     # one per group, for any fit: learn.fit_one_cycle(5, learn.layer_rates(1e-3))
     "Rates that fall off towards the input. Raises ValueError where a group spans layers."
     if self.opt is None: self.create_opt()
-    if not isinstance(lr, (int, float)): raise TypeError(f'lr: got a {type(lr).__name__} beside layer_decay; takes a number, the rate of the head')
+    if isinstance(lr, (slice, list, tuple)): raise ArgumentTypeError('lr', f'a {type(lr).__name__} beside layer_decay', 'a number, the rate of the head')
+    lr = number('lr', lr, above=0)
     return layer_rates(self.opt.param_lists, get_model(self.model), lr, decay)
 
 @patch

@@ -68,7 +68,7 @@ def test_wavelengths_drawn():
 
 # %% a9f9acec
 def test_wavelengths_refuse():
-    for args, match in [((nn.Linear(2, 2), torch.rand(1, 4)), 'model: got Linear without rotary'), ((NDPRope(8), torch.rand(2, 4)),
+    for args, match in [((nn.Linear(2, 2), torch.rand(1, 4)), 'model: got a Linear without rotary'), ((NDPRope(8), torch.rand(2, 4)),
                          r'positions: got samples of shapes \[\(2, 4\)\]; takes \(1, n\)'),
                         ((NDPRope(8, 2), torch.rand(2, 4), None, ['x']), r"axis_names: got \['x'\]; takes 2")]:
         with pytest.raises(ValueError, match=match): plot_wavelengths(*args)

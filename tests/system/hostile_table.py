@@ -280,7 +280,7 @@ CASES = [
     Case('visualize.position_rows', dict(positions=grid_at)),
     Case('visualize.axis_scales', lambda: dict(model=rope(), positions=grid_at)),
     Case('visualize.plot_wavelengths', lambda: dict(model=rope(), positions=grid_at)),
-    Case('visualize.kernel', lambda: dict(model=rope(), distance=torch.rand(3))),
+    Case('visualize.kernel', lambda: dict(model=rope(), distance=torch.rand(3)), dict(distance=NUMBER)),
     Case('visualize.plot_kernel', lambda: dict(models=rope(), positions=grid_at), dict(distance='None int3 float huge')),
     Case('visualize.similarity', lambda: dict(model=rope(), a=torch.rand(2, 3), b=torch.rand(2, 3))),
     Case('visualize.plot_similarity', lambda: dict(model=rope(), positions=grid_at), dict(query='None 0 -1 int3')),
@@ -288,9 +288,9 @@ CASES = [
     Case('visualize.plot_masks', dict(mask=torch.rand(2, 4) > .5)),
     Case('visualize.plot_masks', dict(mask=torch.rand(2, 4) > .5, positions=grid_at)),
     Case('visualize.reconstruct', lambda: dict(mae=mae(), batch=values, n=1), dict(n=COUNT)),
-    Case('visualize.plot_reconstruction', lambda: dict(mae=mae(), batch=values, n=1), dict(n=COUNT, channel='None 0')),
+    Case('visualize.plot_reconstruction', lambda: dict(mae=mae(), batch=values, n=1), dict(n=COUNT, channel='None 0', frame='None 0')),
     Case('visualize.attention', lambda: dict(model=encoder(), batch=values, n=1), dict(n=COUNT, block='-1 0', token='None 0 int3', axis=NOTHING)),
-    Case('visualize.plot_attention', lambda: dict(model=encoder(), batch=values, n=1), dict(n=COUNT, block='-1 0', token='None 0 int3', channel='None 0', axis=NOTHING)),
+    Case('visualize.plot_attention', lambda: dict(model=encoder(), batch=values, n=1), dict(n=COUNT, block='-1 0', token='None 0 int3', channel='None 0', frame='None 0', axis=NOTHING)),
 ]
 
 
