@@ -870,6 +870,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                   'romae_nb.learner._check_name': ('learner.html#_check_name', 'romae_nb/learner.py'),
                                   'romae_nb.learner._check_scaling': ('learner.html#_check_scaling', 'romae_nb/learner.py'),
                                   'romae_nb.learner._check_tensorboard': ('learner.html#_check_tensorboard', 'romae_nb/learner.py'),
+                                  'romae_nb.learner._check_told': ('learner.html#_check_told', 'romae_nb/learner.py'),
                                   'romae_nb.learner._classes': ('learner.html#_classes', 'romae_nb/learner.py'),
                                   'romae_nb.learner._cut_of': ('learner.html#_cut_of', 'romae_nb/learner.py'),
                                   'romae_nb.learner._data_kw': ('learner.html#_data_kw', 'romae_nb/learner.py'),

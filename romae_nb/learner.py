@@ -136,6 +136,12 @@ def _encoder_settings(model, flat, grouped):
         raise ArgumentValueError('pretrained', f'True for {shown(model)}, which timm has no weights of', 'False; or a folder as `model`, with weights that save wrote')
     return found
 
+def _check_told(told, geometry):
+    "Refuse what contradicts the batches."
+    axes = geometry.n_pos_dims + (bool(told.get('channel_tokens')) and geometry.on_grid)
+    for name, true in (('in_chans', geometry.in_chans), ('n_pos_dims', axes)):
+        if name in told and whole(name, told[name], low=1) != true: raise ArgumentValueError(name, shown(told[name]), f'{true}, as the batches of dls have')
+
 def _check_name(name):
     if timm.is_model(name): return
     raise ArgumentValueError('model', repr(name), f'one of {", ".join(timm.list_models("romae*"))}, another name that timm knows, a checkpoint folder or a module'
@@ -445,6 +451,7 @@ def pretrain_learner(
     dls = adopted(dls)
     inputs, _ = _first_batch(dls)
     geometry = batch_geometry(*inputs)
+    _check_told(encoder_kw or {}, geometry)
     _check_scaling(model, dls)
     with _seeded(seeds, dls) as more: name, mae = _pretrain_model(model, geometry, mask_ratio, encoder_kw, model_kw)
     learner_kw = dict(loss_func=MaskedLoss(mae), opt_func=sparing(opt_func, mae, **opt_kw or {})) | learner_kw
@@ -565,6 +572,7 @@ def finetune_learner(
     task = read_task(dls, targets) if task is None else task
     with renamed({'smoothing': 'label_smoothing'}): loss_func = task_loss(task, loss, label_smoothing)
     n, geometry = _outputs(task, dls, targets, num_classes), batch_geometry(*inputs)
+    _check_told(model_kw, geometry)
     choice('groups', groups, SPLITTERS)
     _check_scaling(model, dls)
     with _seeded(seeds, dls) as more: name, model = _finetune_model(model, geometry, n, model_kw)

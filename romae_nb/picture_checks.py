@@ -25,7 +25,7 @@ def _numbers(name, value, takes, check):
     if not found: raise ArgumentValueError(name, shown(value), takes)
     for x in found:
         try: check(name, x)
-        except (TypeError, ValueError) as e: raise type(e)(name, shown(value), takes) from e
+        except (TypeError, ValueError) as e: raise ArgumentValueError(name, shown(value), takes) from e
     return tuple(check(name, x) for x in found)
 
 def _figsize(name, value):

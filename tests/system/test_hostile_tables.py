@@ -1,12 +1,11 @@
 "Every public class and function that takes settings, with every argument, against junk: what comes back is right for that argument, or an error of ours names it."
-import io, re, resource, signal, sys, time, traceback, warnings
+import io, os, re, resource, signal, sys, tempfile, time, warnings
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
-import torch
 
-from hostile_table import CASES, JUNK, Case
+from hostile_table import CASES, JUNK
 
 HERE = Path(__file__).parent
 UNKNOWN = 'unknown_keyword'
@@ -106,6 +105,7 @@ def report(path, modules=()):
     "Write what is wrong, module by module, most first; of some modules, or of all."
     by_module, times, total = {}, {}, 0
     for case in [c for c in CASES if not modules or c.module in modules]:
+        os.chdir(tempfile.mkdtemp())
         start = time.perf_counter()
         found = findings(case)
         total += len(list(rows(case)))
@@ -118,8 +118,4 @@ def report(path, modules=()):
     Path(path).write_text('\n'.join(lines) + '\n', encoding='utf-8')
 
 
-if __name__ == '__main__':
-    import os, tempfile
-    path = Path(sys.argv[1]).resolve()
-    os.chdir(tempfile.mkdtemp())
-    report(path, sys.argv[2:])
+if __name__ == '__main__': report(Path(sys.argv[1]).resolve(), sys.argv[2:])
