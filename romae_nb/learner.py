@@ -37,7 +37,7 @@ from .checks import ArgumentTypeError, ArgumentValueError, choice, flag, instanc
 from .data import ModelInputs, Part, Parts, TokenDL, class_names, peek, seed_of
 from .foreign import TorchLoader, adopted, draw_reconstructions, only
 from .hub import load, save, to_timm
-from .keywords import (ENCODER_WORDS, LEARNER_WORDS, MASKED_WORDS, Source, check_callbacks, check_metrics, check_rates, encoder_keywords, learner_settings, parameters_of, sort_keywords,
+from .keywords import (ENCODER_WORDS, LEARNER_WORDS, MASKED_WORDS, Source, check_callbacks, check_metrics, encoder_keywords, learner_settings, parameters_of, sort_keywords,
                                takes)
 from .mae import MaskedAutoencoder
 from .optim import SPLITTERS, cosine_schedule, layer_rates, scaled_lr, sparing
@@ -286,12 +286,8 @@ def fit_cosine(self:TokenLearner,
     reset_opt:bool=False,        # start with a fresh optimizer
 ):
     "Fit with a linear warm-up and half a cosine."
-    n_epoch, min_lr, wd = whole('n_epoch', n_epoch, low=1), number('min_lr', min_lr, low=0), number('wd', wd, low=0, none=True)
-    warmup_epochs, warmup_steps = number('warmup_epochs', warmup_epochs), whole('warmup_steps', warmup_steps, none=True)
-    if lr is not None: lr = check_rates('lr', lr)
-    layer_decay, reset_opt, cbs = number('layer_decay', layer_decay, above=0, high=1, none=True), flag('reset_opt', reset_opt), check_callbacks('cbs', cbs)
     if self.opt is None or reset_opt: self.create_opt()
-    steps = max([1, *(cb.steps for cb in self.cbs + L(cbs) if isinstance(cb, Accumulate))])
+    steps = max([1, *(cb.steps for cb in self.cbs + check_callbacks('cbs', cbs) if isinstance(cb, Accumulate))])
     warmup = _warmup(warmup_epochs, warmup_steps, n_epoch, self._n_batches() / steps)
     lr = self.lr if lr is None else lr
     if layer_decay is not None: lr = self.layer_rates(lr, layer_decay)
@@ -313,8 +309,7 @@ def layer_rates(self:TokenLearner,
 ) -> list[float]:     # one per group, for any fit: learn.fit_one_cycle(5, learn.layer_rates(1e-3))
     "Rates that fall off towards the input. Raises ValueError where a group spans layers."
     if self.opt is None: self.create_opt()
-    if isinstance(lr, (slice, list, tuple)): raise ArgumentTypeError('lr', f'a {type(lr).__name__} beside layer_decay', 'a number, the rate of the head')
-    lr = number('lr', lr, above=0)
+    if not isinstance(lr, (int, float)): raise TypeError(f'lr: got a {type(lr).__name__} beside layer_decay; takes a number, the rate of the head')
     return layer_rates(self.opt.param_lists, get_model(self.model), lr, decay)
 
 @patch
