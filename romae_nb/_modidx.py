@@ -1326,6 +1326,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                  'romae_nb.tokens.ChannelEmbed.reset_parameters': ( 'tokens.html#channelembed.reset_parameters',
                                                                                     'romae_nb/tokens.py'),
                                  'romae_nb.tokens.Tokens': ('tokens.html#tokens', 'romae_nb/tokens.py'),
+                                 'romae_nb.tokens.Tokens.__repr__': ('tokens.html#tokens.__repr__', 'romae_nb/tokens.py'),
                                  'romae_nb.tokens.Tokens._kept': ('tokens.html#tokens._kept', 'romae_nb/tokens.py'),
                                  'romae_nb.tokens.Tokens.select': ('tokens.html#tokens.select', 'romae_nb/tokens.py'),
                                  'romae_nb.tokens.prepend_at_origin': ('tokens.html#prepend_at_origin', 'romae_nb/tokens.py'),
