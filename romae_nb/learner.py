@@ -115,6 +115,8 @@ _FOR_LEARNER = Source("Keywords of fastai's `Learner`", Learner.__init__, ('dls'
 _FOR_ENCODER = Source('Keywords of the encoder (`RoMAE`), where `model` is its name', RoMAE.__init__, ('num_classes',))
 _FOR_MASKED = Source('Keywords of the `MaskedAutoencoder`', MaskedAutoencoder.__init__, ('encoder', 'encoder_kw', 'mask_ratio'))
 
+_MOST_OUTPUTS = 2**24      # more than that is a slip, and no memory holds it
+
 def _is_name(model): return isinstance(model, (str, Path)) and not Path(model).is_dir()
 def _is_vit(model): return _is_name(model) and not str(model).startswith('romae')
 
@@ -410,7 +412,7 @@ class PretrainLearner(TokenLearner):
         batch = self._set_device(peek(dl))
         get_model(self.model).to(batch[0].device)
         out, mask = self.reconstruct(batch[:self.dls.n_inp], seed)
-        if idxs is not None: max_n = len(batch[0])
+        max_n = len(batch[0]) if idxs is not None else min(max_n, len(batch[0]))
         if isinstance(dl, TokenDL): dl.show_results(batch, out, max_n=max_n, mask=mask, **kwargs)
         else: draw_reconstructions(dl, batch, out, mask, self.dls.n_inp, max_n, **kwargs)
 
@@ -558,7 +560,7 @@ def finetune_learner(
         kwargs, dict(encoder=(encoder_keywords(_is_vit(model)) | _of_copies(model)) - {'num_classes'}, learner=set(parameters_of(Learner.__init__)) - {'dls', 'model'}),
         'the encoder and Learner', finetune_learner.own, _words(model) | LEARNER_WORDS)
     model_kw = _encoder_settings(model, flat, encoder_kw)
-    num_classes, verbose = whole('num_classes', num_classes, low=1, none=True), flag('verbose', verbose)
+    num_classes, verbose = whole('num_classes', num_classes, low=1, high=_MOST_OUTPUTS, none=True), flag('verbose', verbose)
     learner_kw = learner_settings(dict(wd=wd) | learner_kw)
     cbs, metrics = check_callbacks('cbs', cbs), check_metrics('metrics', metrics)
     dls = adopted(dls)
@@ -647,7 +649,7 @@ def _from_scratch(name, geometry, num_classes, kw):
     return timm.create_model(name, num_classes=num_classes, **_data_kw(name, geometry, kw))
 
 # %% ../nbs/23_learner.ipynb #aa538dec
-@takes(Source('Keywords of `romae_nb.probes.probe_learner`', _probe_learner, ('dls', 'model', 'optimizer', 'num_classes')), _FOR_LEARNER)
+@takes(Source('Keywords of `romae_nb.probes.probe_learner`', _probe_learner, ('dls', 'model', 'optimizer', 'num_classes')), Source("Keywords of fastai's `Learner`", Learner.__init__, ('dls', 'model', 'loss_func', 'opt_func')))
 def probe_learner(
     dls,                       # fastai DataLoaders of (values[, positions[, pad_mask[, value_mask]]], label)
     model,                     # pre-trained: `MaskedAutoencoder`, RoMAE or model of timm, the folder of one, or a name of timm's
@@ -659,10 +661,11 @@ def probe_learner(
     "A Learner for linear probing, after MAE (arXiv 2111.06377, appendix A.1)."
     instance('model', model, (nn.Module, str, Path), 'a pre-trained model, its folder, or a name of timm')
     learner_kw, kwargs = sort_keywords(
-        kwargs, dict(learner=set(parameters_of(Learner.__init__)) - {'dls', 'model', 'metrics'}, probe={'base_lr', 'pool', 'metrics'}), 'the probe and Learner', probe_learner.own, LEARNER_WORDS)
+        kwargs, dict(learner=set(parameters_of(Learner.__init__)) - {'dls', 'model', 'metrics', 'opt_func'}, probe={'base_lr', 'pool', 'metrics'}), 'the probe and Learner', probe_learner.own, LEARNER_WORDS | dict(opt_func='optimizer', lr='base_lr'))
     learner_kw = learner_settings(learner_kw)
+    if learner_kw.get('loss_func', ...) is None: learner_kw.pop('loss_func')
     if 'metrics' in kwargs: check_metrics('metrics', kwargs['metrics'])
-    num_classes, pretrained = whole('num_classes', num_classes, low=1, none=True), flag('pretrained', pretrained)
+    num_classes, pretrained = whole('num_classes', num_classes, low=1, high=_MOST_OUTPUTS, none=True), flag('pretrained', pretrained)
     dls = adopted(dls)
     _check_scaling(model, dls)
     return _probe_learner(dls, _probed(model, dls, pretrained), optimizer, num_classes, **kwargs, **learner_kw)

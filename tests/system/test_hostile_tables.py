@@ -9,7 +9,7 @@ from hostile_table import CASES, JUNK
 
 HERE = Path(__file__).parent
 UNKNOWN = 'unknown_keyword'
-SECONDS, MEMORY = 2., 3 << 30                                     # that a call may take, and bytes that it may ask for beyond what is there
+SECONDS, MEMORY = 2., 3 << 30                                     # of the processor that a call may take, and bytes that it may ask for beyond what is there
 
 
 class TooLong(BaseException): "A call that does not come back."
@@ -19,15 +19,15 @@ class TooLong(BaseException): "A call that does not come back."
 def limits():
     "Interrupt what runs for longer, or wants more memory, than a wrong argument should cost."
     def stop(*_): raise TooLong
-    kept, before = signal.signal(signal.SIGALRM, stop), resource.getrlimit(resource.RLIMIT_AS)
-    signal.setitimer(signal.ITIMER_REAL, SECONDS)
+    kept, before = signal.signal(signal.SIGPROF, stop), resource.getrlimit(resource.RLIMIT_AS)
+    signal.setitimer(signal.ITIMER_PROF, SECONDS)
     size = int(Path('/proc/self/statm').read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (size + MEMORY, before[1]))
     try: yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.setitimer(signal.ITIMER_PROF, 0)
         resource.setrlimit(resource.RLIMIT_AS, before)
-        signal.signal(signal.SIGALRM, kept)
+        signal.signal(signal.SIGPROF, kept)
 
 
 def names(error, argument):
