@@ -132,7 +132,7 @@ def _encoder_settings(model, flat, grouped):
         sort_keywords(grouped, dict(encoder=encoder_keywords(_is_vit(model))), 'the encoder, in encoder_kw', also=_words(model))
     for name in flat.keys() & grouped.keys():
         raise ArgumentTypeError(name, f'{shown(flat[name])} beside {shown(grouped[name])} in encoder_kw', 'it once')
-    found = grouped | flat
+    found = {k: v for k, v in (grouped | flat).items() if v is not None}          # None leaves it to the data, or to the default, as timm has it
     if flag('pretrained', found.get('pretrained', False)) and not timm.models.is_model_pretrained(str(model)):
         raise ArgumentValueError('pretrained', f'True for {shown(model)}, which timm has no weights of', 'False; or a folder as `model`, with weights that save wrote')
     return found

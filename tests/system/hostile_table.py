@@ -140,7 +140,8 @@ ENCODER = dict(img_size=SMALL, in_chans=SMALL, num_classes=SMALL0, global_pool=N
                mlp_ratio='int3 float', mlp_dim='None int3', p='0 float', base='int3 huge', pos_encoding=NOTHING, norm_eps=NOT_NEGATIVE, drop_rate=RATE, pos_drop_rate=RATE, proj_drop_rate=RATE,
                attn_drop_rate=RATE, attn_proj_drop_rate=RATE, drop_path_rate=RATE, init_values='None float int3 huge 0 -1', channel_tokens=FLAG, factor_axis='None 0', max_tokens='None int3 huge',
                dynamic_img_pad=FLAG, weight_init=NOTHING)
-OF_DATA = dict(in_chans=NOTHING, n_pos_dims=NOTHING, wd='None ' + NOT_NEGATIVE, opt_kw='None', encoder_kw='None', pretrained=NOTHING)     # what the batches decide
+OF_DATA = dict(in_chans='None', n_pos_dims='None', wd='None ' + NOT_NEGATIVE, opt_kw='None', encoder_kw='None', pretrained='None')     # what the batches decide
+BY_NAME = {k: f'None {right}' for k, right in ENCODER.items() if k != 'num_classes'} | OF_DATA     # of a Learner's encoder: None leaves it to the data or to the default, as in timm
 MAE = dict(mask_ratio='None float', decoder_dim='None', decoder_heads='None int3', decoder_depth='None int3', decoder_kw='None', norm_targets=FLAG, mask_fn=NOTHING, reference_mean=FLAG, head_drop_rate=RATE,
            loss=NOTHING, loss_kw='None', encoder_pos=NOTHING, decoder_pos='None', decoder_block='None', channel_axis='None 0')
 
@@ -268,9 +269,9 @@ CASES = [
     Case('learner.task_loss', dict(task='classification'), dict(smoothing=RATE)),
     Case('learner.YesNoLoss', dict(), dict(smoothing=RATE, multi=FLAG)),
     Case('learner.pretrain_learner', lambda: dict(dls=loaders('images'), model='romae_tiny_shallow', encoder_kw=TINY, verbose=False, **DECODER),
-         MAE | {k: v for k, v in ENCODER.items() if k != 'num_classes'} | FASTAI | OF_DATA | dict(seed=SEED, baseline=FLAG, cbs='None []', verbose=FLAG)),
+         MAE | FASTAI | BY_NAME | dict(seed=SEED, baseline=FLAG, cbs='None []', verbose=FLAG)),
     Case('learner.finetune_learner', lambda: dict(dls=loaders('images'), model='romae_tiny_shallow', verbose=False, **TINY),
-         ENCODER | FASTAI | OF_DATA | dict(num_classes='None int3', task='None', label_smoothing=RATE, cbs='None []', verbose=FLAG, global_pool='None')),
+         FASTAI | BY_NAME | dict(num_classes='None int3', task='None', label_smoothing=RATE, cbs='None []', verbose=FLAG)),
     Case('learner.probe_learner', lambda: dict(dls=loaders('images'), model=encoder()),
          FASTAI | dict(num_classes='None int3', pretrained=FLAG, base_lr=POSITIVE, pool='None', wd='None ' + NOT_NEGATIVE, cbs='None []')),
     Case('learner.TokenLearner.fit_cosine', dict(n_epoch=1), dict(n_epoch=SMALL, lr='None ' + POSITIVE, warmup_epochs='0 float', warmup_steps='None 0', min_lr=NOT_NEGATIVE, layer_decay='None float', wd='None ' + NOT_NEGATIVE,
