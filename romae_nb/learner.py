@@ -250,8 +250,10 @@ def facts(self:TokenLearner) -> dict:  # what it is, in words
     return {k: v for k, v in found.items() if v}
 
 def _name_of(f):
-    while isinstance(f, partial): f = f.func
-    return getattr(f, '__name__', type(f).__name__)
+    "Of a function or an object; of one that makes an optimizer, the optimizer's."
+    if isinstance(f, str): return f
+    if not isinstance(f, partial): return getattr(f, '__name__', type(f).__name__)
+    return _name_of(next((f.keywords[k] for k in ('opt_func', 'make', 'opt') if k in f.keywords), f.func))
 
 @patch
 def __repr__(self:TokenLearner): return '\n'.join([type(self).__name__, *(f'  {k}: {v}' for k, v in self.facts().items())])

@@ -409,9 +409,9 @@ def test_predicts_single_samples():
         clf = quiet(finetune_learner(data, 'romae_tiny_shallow', verbose=False, **TINY)); clf.fit(1, 1e-3)
         part, (probs, y, decoded) = data.valid.dataset, clf.get_preds(with_decoded=True)[:3]
         for i in range(3):
-            label, number, p = clf.predict(part[i])
+            label, index, p = clf.predict(part[i])
             torch.testing.assert_close(p, probs[i], atol=1e-5, rtol=1e-5)
-            assert number == decoded[i] and label == str(data.vocab[int(number)])
+            assert index == decoded[i] and label == str(data.vocab[int(index)])
             assert clf.predict(part[i][:-1], with_input=True)[1] == label  # without its label
         clf.dls.valid.max_tokens = 1                                     # a budget for batches is none for a sample
         if data.valid.dataset.irregular: assert clf.predict(part[0])[1] == decoded[0]
@@ -810,9 +810,9 @@ def test_pictures_of_pretraining_on_fastais_and_torchs_loaders():
         learn.fit(1, 1e-3, cbs=ReconstructionPictures(every=1, n=1))
         assert plt.imread(learn.path/'pictures'/'epoch-0001.png').std() > 0
         learn.show_results(idxs=[3, 1])
-        shown = [ax.images[0].get_array() for ax in plt.gcf().axes[::3]]
+        drawn = [ax.images[0].get_array() for ax in plt.gcf().axes[::3]]
         low, high = x[15].min(), x[15].max()
-        assert len(shown) == 2 and np.allclose(shown[0], ((x[15] - low) / (high - low)).permute(1, 2, 0), atol=1e-4)      # not as it was normalised
+        assert len(drawn) == 2 and np.allclose(drawn[0], ((x[15] - low) / (high - low)).permute(1, 2, 0), atol=1e-4)      # not as it was normalised
         plt.close('all')
         with pytest.raises(ValueError, match='with_decoded: got True in pre-training'): learn.get_preds(with_decoded=True)
         with pytest.raises(TypeError, match='tta: got a MaskedAutoencoder'): learn.tta()
@@ -903,6 +903,7 @@ def test_task_is_read_off_the_labels():
 def test_learners_describe_themselves():
     learn = pretrainer(loaders())
     text = repr(learn)
+    assert 'optimizer: Adam\n' in text and 'optimizer: adamw\n' in repr(pretrainer(loaders(), opt_func='adamw'))
     assert text.startswith('PretrainLearner\n  model: MaskedAutoencoder, ') and '2 channels, 1 position axis' in text and '32 + 16' in text and 'MaskedPretraining' in text
     assert len(text) < 1000 and 'Linear' not in text                     # no dump of the model
     html = learn._repr_html_()

@@ -129,9 +129,9 @@ def frame():
     return pd.DataFrame(one_frame)
 
 
-def dataloaders_of(data, **kw):
+def dataloaders_of(datasets, **kw):
     from romae_nb.data import dataloaders
-    return dataloaders(data, **kw)
+    return dataloaders(datasets, **kw)
 
 
 # Keywords that both Learners hand to fastai's own
@@ -219,10 +219,10 @@ CASES = [
     Case('series.from_frame', lambda: dict(frame=frame()), dict(marks=FLAG, channel='None')),
     Case('data.TokenDL', lambda: dict(dataset=series(), bs=4),
          dict(bs='None int3 huge', shuffle=FLAG, num_workers=COUNT0, seed=WHOLE + ' text', max_tokens='None huge', drop_last=FLAG, pin_memory=FLAG, after_item='None []', after_batch='None []', timeout=NOT_NEGATIVE)),
-    Case('data.dataloaders', lambda: dict(data=series(), splits=(range(4), range(4, 8)), device='cpu'),
+    Case('data.dataloaders', lambda: dict(datasets=series(), splits=(range(4), range(4, 8)), device='cpu'),
          dict(bs='None int3 huge', val_bs='None int3 huge', seed=WHOLE + ' text', shuffle=FLAG, drop_last=NOTHING, num_workers=COUNT0, path=TEXT, max_tokens='None huge', layout=NOTHING, splits=NOTHING, scaling='None',
               device='None 0 int3 huge'), call=dataloaders_of),
-    Case('data.show_batch', dict(), dict(max_n=COUNT, ncols=COUNT, show=FLAG, figsize='None'), call=lambda **kw: drawn(loaders().train.show_batch(**kw))),
+    Case('data.show_batch', dict(), dict(max_n=COUNT, ncols='None ' + COUNT, show=FLAG, figsize='None'), call=lambda **kw: drawn(loaders().train.show_batch(**kw))),
     Case('data.show_sample', dict(values=torch.rand(1, 4, 4)), dict(title='None text', frames=COUNT, bands='None 0')),
     # augmentations
     Case('augment.MixSamples', dict(), dict(mixup=NOT_NEGATIVE, cutmix=NOT_NEGATIVE, prob=SHARE, switch=SHARE, seed=SEED)),

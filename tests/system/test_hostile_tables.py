@@ -34,7 +34,7 @@ def names(error, argument):
     "Whether an error says which argument it is about, and what that takes. Python's own words for a keyword that a function does not have will do."
     text = str(error)
     if re.search(rf"unexpected keyword argument '{argument}'", text): return True
-    return bool(isinstance(error, (ValueError, TypeError)) and re.search(rf'(?<![\w]){argument}(?![\w])', text) and 'takes' in text)
+    return bool(isinstance(error, (ValueError, TypeError, OSError)) and re.search(rf'(?<![\w]){argument}(?![\w])', text) and 'takes' in text)
 
 
 def outcome(case, argument, value, right):
