@@ -11,6 +11,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from fastai.data.core import DataLoaders
+from fastai.data.transforms import CategoryMap
 from fastai.torch_core import default_device, to_device
 from fastcore.basics import patch
 from fastcore.foundation import L
@@ -82,7 +83,11 @@ def adopted(
 
 # %% ../nbs/22_foreign.ipynb #7e9a5239
 @patch(as_prop=True)
-def vocab(self:TorchLoader): return getattr(self.dataset, 'classes', None) or _numbers(self)
+def vocab(self:TorchLoader):                                         # fastai takes a plain list for one vocabulary per label
+    return CategoryMap(getattr(self.dataset, 'classes', None) or _numbers(self), sort=False)
+
+@patch(as_prop=True)
+def c(self:TorchLoader): return len(self.dataset.classes)            # AttributeError, where the data set does not say, as with fastai's loaders
 
 @cache
 def _numbers(loader):

@@ -59,6 +59,7 @@ def takes(
         more = {}
         for source in sources: more |= {k: p for k, p in source.parameters.items() if k not in own and k not in more}
         f.__signature__ = signature.replace(parameters=[*own.values(), *more.values()])
+        f.own = list(own)
         f.__doc__ = '\n\n'.join([f.__doc__, *(s.text(own) for s in sources)])
         return f
     return decorate
@@ -72,11 +73,11 @@ LEARNER_WORDS = dict(learning_rate='lr', weight_decay='wd', callbacks='cbs', cri
                      n_classes='num_classes', n_out='num_classes', c='num_classes', nclasses='num_classes')
 
 def encoder_keywords(
-    vit:bool=False,  # of a ViT of timm, too
+    vit:bool=False,  # of a ViT of timm; else of a RoMAE
 ) -> set[str]:       # names
     "What an encoder made by name may be told."
-    names = set(parameters_of(RoMAE.__init__))
-    return names | set(parameters_of(VisionTransformer.__init__)) | {'pretrained'} if vit else names
+    cls = VisionTransformer if vit else RoMAE
+    return set(parameters_of(cls.__init__)) | {'pretrained'}
 
 def sort_keywords(
     given:dict,            # keywords as they came
@@ -87,7 +88,9 @@ def sort_keywords(
 ) -> list[dict]:           # keywords of each
     "Deal keywords out. Raises TypeError for one that nobody takes, with what may have been meant."
     names = set().union(*known.values())
-    keywords(given, names | set(own), where, {k: v for k, v in (also or {}).items() if v in names | set(own)})
+    for name in given.keys() - names:
+        hints = (names | set(own)) - {name}
+        keywords([name], hints, where, {k: v for k, v in (also or {}).items() if v in hints})
     out, left = [], dict(given)
     for theirs in known.values(): out.append({k: left.pop(k) for k in list(left) if k in theirs})
     return out

@@ -31,7 +31,9 @@ from timm.layers import Attention as TimmAttention
 from timm.models import VisionTransformer
 from torch import Tensor, nn
 
+from .checks import ArgumentTypeError, ArgumentValueError, instance, renamed, shown
 from .encoder import Attention, Grouped
+from .picture_checks import CHECKS, MASK, TENSOR, checked
 from .romae import RoMAE
 from .rope import AddedPositions, NDPRope, rope_angles
 from .tubelets import Ragged, check_mask, on_tokens, to_5d
@@ -45,7 +47,8 @@ class Picture(Figure):
         **kwargs,                                # whatever else `Figure` takes
     ):
         "A blank figure."
-        super().__init__(figsize=figsize, **dict(layout='constrained') | kwargs)
+        if figsize is None: raise ArgumentTypeError('figsize', 'None', 'width and height in inches')
+        super().__init__(figsize=CHECKS['figsize']('figsize', figsize), **dict(layout='constrained') | kwargs)
 
     def _repr_png_(self):
         buf = BytesIO()
@@ -95,7 +98,7 @@ def rope_of(
     if isinstance(model, nn.Module):
         for m in chain(getattr(model, 'encoder', model).modules(), model.modules()):
             if isinstance(m, NDPRope): return m
-    raise ValueError(f'model: got {type(model).__name__} without rotary positions; takes an NDPRope or a model that holds one')
+    raise ArgumentValueError('model', f'a {type(model).__name__} without rotary positions', 'an NDPRope or a model that holds one')
 
 # %% ../nbs/08_visualize.ipynb #3ee113e1
 def _is(x, kind, *ndims): return isinstance(x, Tensor) and kind(x) and x.ndim in ndims
@@ -124,10 +127,11 @@ def as_batch(
     if isinstance(batch, (tuple, list)) and batch and isinstance(batch[0], (Tensor, Ragged)): return _from_tuple(*batch)
     if _iterates(batch):
         for first in batch: return as_batch(first)
-    raise ValueError(f'batch: got {type(batch).__name__}; takes values, (values, positions, pad_mask), a mapping with these names, '
-                     'or an iterable of such')
+    raise ArgumentValueError('batch', f'a {type(batch).__name__}', 'values, (values, positions, pad_mask), a mapping with these names, or an iterable of such')
 
-def _iterates(x): return not isinstance(x, (str, Mapping, Tensor, Ragged)) and (hasattr(x, '__iter__') or hasattr(x, '__getitem__'))
+def _iterates(x):
+    if isinstance(x, (str, bytes, Mapping, Tensor, Ragged, np.ndarray, np.generic)): return False
+    return hasattr(x, '__iter__') or hasattr(x, '__getitem__')
 
 def _from_tuple(values, *rest):
     "Positions are the first floating-point (B, D, N) or Ragged behind the values, padding the first bool (B, N), a mask of values one of their shape."
@@ -140,6 +144,7 @@ def _from_tuple(values, *rest):
 # %% ../nbs/08_visualize.ipynb #438a6c14
 _MAX_ROWS, _MAX_TOKENS = 256, 512   # as many samples, and tokens compared with all others, as a picture of distances needs
 
+@checked
 def position_rows(
     positions,                  # (D, N), (B, D, N), Ragged (total, D), a list of (D, n), a batch, or an iterable of batches
     pad_mask:Tensor|None=None,  # (B, N) bool, True = padding
@@ -152,7 +157,9 @@ def position_rows(
         return [p.double().cpu() for p in positions]
     one = isinstance(positions, (Mapping, tuple)) or isinstance(positions, list) and isinstance((positions or [None])[0], (Tensor, Ragged))
     if not (one or _iterates(positions)): raise _no_positions(positions)
-    return list(islice(chain.from_iterable(map(_rows_of_batch, [positions] if one else positions)), _MAX_ROWS))
+    rows = list(islice(chain.from_iterable(map(_rows_of_batch, [positions] if one else positions)), _MAX_ROWS))
+    if not rows: raise _no_positions(positions)
+    return rows
 
 # %% ../nbs/08_visualize.ipynb #afdc67d1
 def _no_positions(got):
@@ -199,6 +206,7 @@ class AxisScales:
     def within(self): return ~(self.still | self.aliasing | self.long)
 
 # %% ../nbs/08_visualize.ipynb #1cd7df98
+@checked
 def axis_scales(
     model:NDPRope|nn.Module,    # whose wavelengths
     positions,                  # in any form that `position_rows` reads
@@ -229,6 +237,7 @@ def _axis_names(names, n):
 def _of(what, name, unit='position units'): return f'{what}{" on " * bool(name)}{name} ({unit})'
 
 # %% ../nbs/08_visualize.ipynb #89f9cadd
+@checked
 def plot_wavelengths(
     model:NDPRope|nn.Module,          # whose wavelengths
     positions,                        # the data's, in any form that `position_rows` reads
@@ -279,10 +288,16 @@ def kernel(
     distance:Tensor,          # (n,), in position units
 ) -> Tensor:                  # (D, n) float64, 1 at distance 0
     "Expected similarity over distance, axis by axis: mean over pairs of cos(frequency * distance)."
+    if np.ndim(distance) == 0 and isinstance(distance, (bool, str, type(None))): raise ArgumentTypeError('distance', shown(distance), 'a Tensor (n,), or a number')
+    CHECKS['query']('distance', distance)
     return (rope_of(model).frequencies().unsqueeze(-1) * torch.as_tensor(distance, dtype=torch.float64)).cos().mean(1)
 
 def _ropes(models):
     "Names and ropes, from one model, several, or named ones. Names say in what they differ."
+    with renamed({'model': 'models'}): return _named_ropes(models)
+
+def _named_ropes(models):
+    if isinstance(models, (Mapping, list, tuple)) and not models: raise ArgumentValueError('models', shown(models), 'one model at least')
     if isinstance(models, Mapping): return {k: rope_of(m) for k, m in models.items()}
     ropes = [rope_of(m) for m in (models if isinstance(models, (list, tuple)) else [models])]
     told = {k: [_setting(r, k) for r in ropes] for k in ('p', 'base', 'head_dim', 'n_dims')}
@@ -296,6 +311,7 @@ def _setting(rope, name):
     return ' / '.join(f'{v:g}' for v in (values if len(set(values)) > 1 else values[:1]))
 
 # %% ../nbs/08_visualize.ipynb #a05df316
+@checked
 def plot_kernel(
     models,                           # an `NDPRope` or model, a list of them, or a mapping from names
     positions=None,                   # the data's, in any form that `position_rows` reads; None draws the kernel alone
@@ -359,6 +375,7 @@ def similarity(
     b:Tensor,                 # (D, M)
 ) -> Tensor:                  # (N, M) float64, 1 for the same place
     "Expected dot product of equal content at places `a` and `b`."
+    for name, x in (('a', a), ('b', b)): instance(name, x, Tensor, 'a Tensor (D, N)')
     rope = rope_of(model)
     a, b = (rope_angles(x.double(), rope.frequencies(x.device)) for x in (a, b))
     return (a.cos() @ b.cos().T + a.sin() @ b.sin().T) / a.shape[1]
@@ -393,6 +410,7 @@ def _likeness(model, positions, pad_mask):
     return x, lambda a, b: near(a) @ near(b).T
 
 # %% ../nbs/08_visualize.ipynb #a56bc8d1
+@checked
 def plot_similarity(
     model:NDPRope|nn.Module,         # whose frequencies, or added codes
     positions,                       # one sample, (D, N); of a batch the first
@@ -497,6 +515,7 @@ def _slice(alike, q, fine, i, j):
     return alike(q[:, None], places.flatten(1)).view(61, 61)
 
 # %% ../nbs/08_visualize.ipynb #2f0996d5
+@checked
 def plot_cls(
     model:NDPRope|nn.Module,         # whose frequencies
     positions,                       # the data's, in any form that `position_rows` reads
@@ -536,6 +555,7 @@ def _cls_over(ax, rope, d, x, start, name):
     _tidy(ax, xscale='log', xlim=(1, float(origins[-1])), xlabel=f'position{" on " * bool(name)}{name} of the first token')
 
 # %% ../nbs/08_visualize.ipynb #6c5aa44f
+@checked(mask=lambda name, x: instance(name, x, TENSOR, MASK), positions=lambda name, x: instance(name, x, TENSOR, 'a Tensor (B, D, N) or Ragged (total, D)', none=True))
 def plot_masks(
     mask:Tensor|Ragged,         # (B, N) bool or Ragged (total,), True = hidden
     valid:Tensor|None=None,     # (B, N) bool, True = real token; None takes all as real; not with Ragged
@@ -756,7 +776,6 @@ def _first(x, n, device):
 def _rows(x): return [r.cpu() for r in (x.rows() if isinstance(x, Ragged) else x)]
 
 def _first_rows(batch, n, model):
-    if isinstance(n, bool) or not isinstance(n, int) or n < 1: raise ValueError(f'n: got {n!r}; takes 1 or more')
     device = next(model.parameters()).device
     return Batch(*(_first(x, n, device) for x in (batch.values, batch.positions, batch.pad_mask, batch.mask, batch.value_mask)))
 
@@ -779,6 +798,7 @@ def _sample(cut, kind, real, kept, positions, more):
     return kind(kept[real].float(), index, index % places, positions, channel, **more)
 
 # %% ../nbs/08_visualize.ipynb #c2e5905e
+@checked
 def reconstruct(
     mae:nn.Module,                        # a `MaskedAutoencoder`
     batch,                                # in any form that `as_batch` reads
@@ -811,6 +831,7 @@ def _check_decoder(mae):
                          "takes 'mse', 'l1', 'huber' or 'gaussian'")
 
 # %% ../nbs/08_visualize.ipynb #f3f80973
+@checked
 def plot_reconstruction(
     mae:nn.Module,                        # a `MaskedAutoencoder`
     batch,                                # in any form that `as_batch` reads: dense, padded or Ragged
@@ -1071,6 +1092,7 @@ class Attended:
     def asks(self): return 'CLS' if self.token is None else f'token {self.token}'
 
 # %% ../nbs/08_visualize.ipynb #7af9e7a4
+@checked
 def attention(
     model:nn.Module,      # a RoMAE, one of timm's ViTs, or a `MaskedAutoencoder` over one of them
     batch,                # in any form that `as_batch` reads; all of its tokens are visible
@@ -1142,6 +1164,7 @@ def _group(layout, token):
     return layout.order[int(rows.offsets[row]):int(rows.offsets[row + 1])]
 
 # %% ../nbs/08_visualize.ipynb #88e8a1d6
+@checked
 def plot_attention(
     model:nn.Module,          # as for `attention`
     batch,                    # likewise

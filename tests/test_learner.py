@@ -4,7 +4,7 @@ from romae_nb.learner import *
 
 
 # %% 72c39a64
-import io, pytest, re, subprocess, sys, tempfile, warnings
+import inspect, io, pytest, re, subprocess, sys, tempfile, warnings
 import matplotlib.pyplot as plt
 import numpy as np
 import timm
@@ -21,17 +21,19 @@ from fastai.callback.progress import CSVLogger, ProgressCallback
 from fastai.callback.schedule import lr_find
 from fastai.callback.tracker import EarlyStoppingCallback, ReduceLROnPlateau, SaveModelCallback, TerminateOnNaNCallback
 from fastai.callback.training import GradientAccumulation, GradientClip
-from fastai.data.core import DataLoaders
+from fastai.data.core import DataLoaders, TfmdDL
 from fastai.data.load import DataLoader
-from fastai.interpret import ClassificationInterpretation
+from fastai.data.transforms import Normalize
+from fastai.interpret import ClassificationInterpretation, Interpretation
 from fastai.learner import Learner
 from fastai.optimizer import Adam, OptimWrapper, SGD
+from fastai.torch_core import TensorCategory, TensorImage
 from sklearn.datasets import load_digits
 from sklearn.metrics import confusion_matrix
 from romae_nb.augment import EraseBox, JitterSeries, MixSamples
 from romae_nb.callbacks import CheckFirstBatch, DropTokens, MaskedPretraining
 from romae_nb.checkpoint import ExactCheckpoints, SeededForward, SeededSteps, Seeds
-from romae_nb.data import GridDataset, IrregularDataset, Parts, Scaling, dataloaders
+from romae_nb.data import GridDataset, IrregularDataset, ItemDataset, Parts, Scaling, dataloaders
 from romae_nb.hub import load, save, save_encoder
 from romae_nb.logs import KeepCheckpoints, LogFile, ReconstructionPictures, WandbLog
 from romae_nb.mae import MaskedAutoencoder
@@ -407,9 +409,9 @@ def test_predicts_single_samples():
         clf = quiet(finetune_learner(data, 'romae_tiny_shallow', verbose=False, **TINY)); clf.fit(1, 1e-3)
         part, (probs, y, decoded) = data.valid.dataset, clf.get_preds(with_decoded=True)[:3]
         for i in range(3):
-            label, number, p = clf.predict(part[i])
+            label, index, p = clf.predict(part[i])
             torch.testing.assert_close(p, probs[i], atol=1e-5, rtol=1e-5)
-            assert number == decoded[i] and label == str(data.vocab[int(number)])
+            assert index == decoded[i] and label == str(data.vocab[int(index)])
             assert clf.predict(part[i][:-1], with_input=True)[1] == label  # without its label
         clf.dls.valid.max_tokens = 1                                     # a budget for batches is none for a sample
         if data.valid.dataset.irregular: assert clf.predict(part[0])[1] == decoded[0]
@@ -765,6 +767,148 @@ def test_progress_with_time_left():
             "l.TokenLearner(dls, torch.nn.Linear(1, 1), loss_func=torch.nn.functional.mse_loss, cbs=Callback(after_batch=lambda self: time.sleep(.05))).fit(1, .1)")
     out = subprocess.run([sys.executable, '-W', 'ignore', '-c', code], capture_output=True, text=True, check=True).stdout
     assert re.search(r'\d\d:\d\d<\d\d:\d\d', out) and 'valid_loss' in out                # elapsed<left
+
+
+# %% 108de8c1
+def test_interpretation_of_our_loaders():
+    values, times = [np.random.default_rng(i).normal(size=(4 + i % 3, 2)) for i in range(12)], [np.arange(4. + i % 3) for i in range(12)]
+    holes = [np.where(np.arange(v.size).reshape(v.shape) == 1, np.nan, v) for v in values]
+    split = dict(splits=(range(4), range(4, 12)), bs=3, device='cpu', scaling='fit')
+    cases = dict(ragged=dataloaders(IrregularDataset(values, times, [0, 1] * 6), **split), padded=dataloaders(IrregularDataset(values, times, ['a', 'b'] * 6), layout='padded', **split),
+                 holes=dataloaders(IrregularDataset(holes, times, [0, 1] * 6), layout='padded', **split), images=grids(12, 1, 8, 8, labels=[0, 1] * 6),
+                 numbers=grids(12, 1, 8, 8, labels=np.random.default_rng(0).normal(size=12)))
+    for kind, data in cases.items():
+        clf = quiet(finetune_learner(data, 'romae_tiny_shallow', verbose=False, **TINY))
+        with clf.no_bar():
+            found = Interpretation.from_learner(clf)
+            losses, idx = found.top_losses(3)
+            inputs, preds, targets, decoded, again = found[idx]
+            assert again.equal(losses) and targets.tolist() == [data.valid_ds[int(i)][-1].tolist() for i in idx], kind
+            found.plot_top_losses(3)
+            titles = [ax.get_title() for ax in plt.gcf().axes]
+            assert [t.split(' / ')[1] for t in titles] == [data.valid.label_text(y) for y in targets.tolist()]
+            assert [float(t.split(' / ')[2]) for t in titles] == pytest.approx(losses.tolist(), abs=.006)
+            drawn = plt.gcf().axes[0]
+            if kind in ('ragged', 'padded'): assert np.allclose(drawn.collections[0].get_offsets()[:, 1], values[4 + int(idx[0])][:, 0], atol=1e-4)     # in the data's units
+            found.show_results([2, 0])
+            assert plt.gcf().axes[0].get_title().split(' / ')[0] == data.valid.label_text(data.valid_ds[2][-1].tolist())
+            plt.close('all')
+            if clf.dls.c: assert ClassificationInterpretation.from_learner(clf).confusion_matrix().sum() == len(data.valid_ds)
+
+
+# %% d66051f1
+def test_pictures_of_pretraining_on_fastais_and_torchs_loaders():
+    from torch.utils.data import DataLoader as TorchLoaders, TensorDataset
+    x, y = torch.rand(20, 3, 16, 16, generator=torch.Generator().manual_seed(0)), torch.arange(20) % 2
+    items = [(TensorImage(v), TensorCategory(int(c))) for v, c in zip(x, y)]
+    scale = Normalize.from_stats([.5] * 3, [.25] * 3, cuda=False)
+    fastais = DataLoaders(*[TfmdDL(items[a:b], bs=4, after_batch=[scale]) for a, b in ((0, 12), (12, 20))], path=tempfile.mkdtemp())
+    bare = DataLoaders(*[TfmdDL([(v,) for v, _ in items[a:b]], bs=4) for a, b in ((0, 12), (12, 20))], path=tempfile.mkdtemp())
+    torchs = DataLoaders(TorchLoaders(TensorDataset(x, y), batch_size=4, shuffle=True), TorchLoaders(TensorDataset(x[12:], y[12:]), batch_size=4), path=tempfile.mkdtemp())
+    for data in (fastais, bare, torchs):
+        learn = quiet(pretrain_learner(data, 'romae_tiny_shallow', verbose=False, **TINY, **DECODER))
+        learn.fit(1, 1e-3, cbs=ReconstructionPictures(every=1, n=1))
+        assert plt.imread(learn.path/'pictures'/'epoch-0001.png').std() > 0
+        learn.show_results(idxs=[3, 1])
+        drawn = [ax.images[0].get_array() for ax in plt.gcf().axes[::3]]
+        low, high = x[15].min(), x[15].max()
+        assert len(drawn) == 2 and np.allclose(drawn[0], ((x[15] - low) / (high - low)).permute(1, 2, 0), atol=1e-4)      # not as it was normalised
+        plt.close('all')
+        with pytest.raises(ValueError, match='with_decoded: got True in pre-training'): learn.get_preds(with_decoded=True)
+        with pytest.raises(TypeError, match='tta: got a MaskedAutoencoder'): learn.tta()
+    clf = quiet(finetune_learner(torchs, 'romae_tiny_shallow', num_classes=2, verbose=False, **TINY))
+    clf.fit(1, 1e-3)
+    preds, targets = clf.get_preds()
+    assert targets.equal(y[12:]) and preds.shape == (8, 2)
+    with clf.no_bar():
+        found = ClassificationInterpretation.from_learner(clf)
+        assert found.confusion_matrix().sum() == 8
+        found.plot_top_losses(4); clf.show_results(); clf.dls.valid.show_batch(); plt.close('all')
+    with pytest.raises(TypeError, match='dls: got loaders of torch, which know no single samples'): clf.predict(x[0])
+    with pytest.raises(TypeError, match='dl: got a loader of torch'): clf.tta()
+
+
+# %% 74eca964
+def test_test_time_augmentation():
+    torch.manual_seed(0)
+    clf = quiet(finetune_learner(loaders(), 'romae_tiny_shallow', verbose=False, **TINY))
+    clf.fit(1, 1e-2)
+    with pytest.raises(ValueError, match='cbs: got no augmentation; takes EraseBox'): clf.tta()
+    plain, noise = clf.get_preds()[0], JitterSeries(.5)
+    before = noise.state_dict()
+    preds, targets = clf.tta(n=3, cbs=noise)
+    (drawn, as_they_are), _ = clf.tta(n=3, cbs=noise, beta=None)
+    assert as_they_are.equal(plain) and not drawn.allclose(plain, atol=1e-5) and preds.allclose(.75 * drawn + .25 * plain, atol=1e-6)
+    assert noise.state_dict() == before and 'run_valid' not in vars(noise) and noise not in clf.cbs       # no trace
+    assert clf.tta(n=2, cbs=JitterSeries(0.))[0].allclose(plain, atol=1e-6)
+    class Noisy:
+        "A transform that is random."
+        def __call__(self, v): return v + .5 * torch.randn_like(v)
+    arrays = [(v, int(i) % 2) for i, v in enumerate(np.random.default_rng(0).normal(size=(12, 1, 8, 8)).astype('float32'))]
+    data = dataloaders(ItemDataset(arrays, [0, 1], Noisy()), ItemDataset(arrays, [0, 1]), bs=4, device='cpu')
+    clf = quiet(finetune_learner(data, 'romae_tiny_shallow', verbose=False, **TINY))
+    (drawn, plain), targets = clf.tta(beta=None)
+    assert plain.equal(clf.get_preds()[0]) and not drawn.allclose(plain, atol=1e-5) and targets.tolist() == [0, 1] * 6
+    assert clf.tta(beta=None)[0][0].equal(drawn)                         # the same random numbers again
+    for kw in (dict(n=0), dict(beta=2.), dict(use_max='x'), dict(ds_idx=7), dict(item_tfms=[]), dict(cbs=3)):
+        with pytest.raises((TypeError, ValueError), match=f'^{next(iter(kw))}: got .*; takes'): clf.tta(**kw)
+
+
+# %% 9e1e541c
+def test_pretraining_freezes_its_encoder():
+    learn = pretrainer(); before = state(learn.model)
+    learn.freeze(); learn.fit(1, 1e-2)
+    assert all(v.equal(before[k]) for k, v in state(learn.model).items() if k.startswith('encoder.')) and not all(v.equal(before[k]) for k, v in state(learn.model).items())
+    assert 'of them learn' in repr(learn)
+    learn.create_opt(); learn.unfreeze(); before = state(learn.model); learn.fit(1, 1e-2)
+    moved = [k for k, v in state(learn.model).items() if not v.equal(before[k])]
+    assert any(k.startswith('encoder.blocks') for k in moved) and any(k.startswith('decoder') for k in moved)
+    learn.fine_tune(1, 1e-3)
+
+
+# %% 6bd93035
+def test_keywords_one_by_one():
+    data = loaders()
+    for learn in (pretrain_learner(data, 'romae_tiny_shallow', verbose=False, **TINY, **DECODER, drop_path_rate=.1), finetune_learner(data, 'romae_tiny_shallow', verbose=False, encoder_kw=TINY, drop_path_rate=.1)):
+        encoder = getattr(learn.model, 'encoder', learn.model) if isinstance(learn, PretrainLearner) else learn.model
+        assert len(encoder.blocks) == 2 and encoder.cfg.drop_path_rate == .1
+    same = pretrain_learner(data, 'romae_tiny_shallow', verbose=False, encoder_kw=TINY | dict(drop_path_rate=.1), **DECODER)
+    assert list(same.model.state_dict()) == list(pretrain_learner(data, 'romae_tiny_shallow', verbose=False, **TINY, **DECODER).model.state_dict())
+    for f in (pretrain_learner, finetune_learner):
+        for given, meant in [('patch_size', 'tubelet_size'), ('dpeth', 'depth'), ('learning_rate', 'lr'), ('weight_decay', 'wd'), ('callbacks', 'cbs'), ('momms', 'moms'), ('hidden_size', 'embed_dim')]:
+            with pytest.raises(TypeError, match=f"^{given}: got an unknown keyword; takes .*did you mean '{meant}'"): f(data, verbose=False, **{given: 1})
+        with pytest.raises(TypeError, match="^dpeth: got an unknown keyword; takes .*encoder_kw.*did you mean 'depth'"): f(data, verbose=False, encoder_kw=dict(dpeth=1))
+        with pytest.raises(TypeError, match='^depth: got 2 beside 3 in encoder_kw; takes it once'): f(data, verbose=False, encoder_kw=dict(depth=3), depth=2)
+        names = inspect.signature(f).parameters
+        assert {'depth', 'tubelet_size', 'drop_path_rate', 'lr', 'moms', 'path'} <= set(names) and 'kwargs' not in names
+        assert '- depth = 12: ' in f.__doc__ and '- lr = 0.001: ' in f.__doc__
+    assert 'mask_fn' in inspect.signature(pretrain_learner).parameters and 'mask_fn' not in inspect.signature(finetune_learner).parameters
+    images = grids(12, 1, 16, 16, labels=[0, 1] * 6)
+    assert pretrain_learner(images, 'vit_tiny_patch16_224', verbose=False, patch_size=8, depth=1, decoder_depth=1).model.cut.size == (1, 8, 8)
+    with pytest.raises(TypeError, match="tubelet_size: got an unknown keyword; takes .*did you mean 'patch_size'"): pretrain_learner(images, 'vit_tiny_patch16_224', verbose=False, tubelet_size=8)
+
+
+# %% 9a81e5d7
+def test_task_is_read_off_the_labels():
+    g = torch.Generator().manual_seed(0)
+    for y, want in [(torch.randint(3, (16,), generator=g), 'classification'), (torch.randn(16, generator=g), 'regression'), (torch.randn(16, 2, generator=g), 'regression'),
+                    ((torch.rand(16, 3, generator=g) > .5).long(), 'multilabel'), ((torch.rand(16, 3, generator=g) > .5).float(), 'multilabel')]:
+        clf = finetune_learner(batches(y, bs=4), 'romae_tiny_shallow', num_classes=3 if want == 'classification' else None, verbose=False, **TINY)
+        assert clf.task == want
+    for labels, want in [([0, 1] * 6, 'classification'), ([.5, 1.] * 6, 'regression'), ([[0, 1], [1, 1]] * 6, 'multilabel')]:
+        assert finetune_learner(grids(12, 1, 8, 8, labels=labels), 'romae_tiny_shallow', verbose=False, **TINY).task == want
+    with pytest.raises(ValueError, match='^dls: got labels: .*; takes .*class numbers'): finetune_learner(batches(torch.ones(16, dtype=torch.bool), bs=4), verbose=False)
+
+
+# %% 7368c68d
+def test_learners_describe_themselves():
+    learn = pretrainer(loaders())
+    text = repr(learn)
+    assert 'optimizer: Adam\n' in text and 'optimizer: adamw\n' in repr(pretrainer(loaders(), opt_func='adamw'))
+    assert text.startswith('PretrainLearner\n  model: MaskedAutoencoder, ') and '2 channels, 1 position axis' in text and '32 + 16' in text and 'MaskedPretraining' in text
+    assert len(text) < 1000 and 'Linear' not in text                     # no dump of the model
+    html = learn._repr_html_()
+    assert html.startswith('<table>') and html.count('<tr>') == len(learn.facts()) and '32 + 16' in html
 
 
 # %% d67fd184
