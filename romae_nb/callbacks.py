@@ -18,6 +18,7 @@ from .data import Part, Parts, peek, seed_of
 from .losses import TokenLoss
 from .mae import MaskedAutoencoder
 from .masking import random_mask
+from .predict_at import SeenRange
 from .stepping import Restoring, loss_count
 from .tubelets import Ragged, check_batch, on_tokens
 
@@ -118,11 +119,11 @@ class MaskedPretraining(Restoring):
         baseline:bool=True,  # record `mean_loss` at every validation, where the loss has one, see `MeanLoss`
     ):
         self.seed, self.baseline = seed, baseline
-        self._kept, self._train = None, None
+        self._kept, self._train, self._range = None, None, None
 
     def before_fit(self):
         self.restore()                                               # a fit that broke off had no after_fit
-        self._kept, self._unchecked = self._take(), True
+        self._kept, self._unchecked, self._range = self._take(), True, None
         scoring = self._model().scoring
         self.learn.loss_func = MaskedLoss(self._model())
         if self.baseline and scoring.kind in MeanLoss.kinds: self.learn.metrics = self.learn.metrics + MeanLoss(scoring)
@@ -147,9 +148,16 @@ def before_batch(self:MaskedPretraining):
     model = self._model()
     mask = model.draw_mask(values, positions, pad_mask, generator=self._generator(values.device))
     if self._unchecked: self._unchecked = _check(model, values, positions, pad_mask, mask, use_cls=model.has_cls)
+    if self.training: self._range = model.widened(positions, values, pad_mask, self._range)
     self.learn.xb = (values, positions, pad_mask, mask) + (() if value_mask is None else (value_mask,))
     if value_mask is not None and pad_mask is None: pad_mask = on_tokens(torch.zeros_like, mask)
     self.learn.yb = tuple(x for x in (values, mask, pad_mask, value_mask) if x is not None)
+
+@patch
+def after_train(self:MaskedPretraining):
+    "Tell the model where the tokens of its training are, for `predict_at`'s warning."
+    if self._range is not None: self._model().seen_range = SeenRange(*map(tuple, self._range.tolist()))
+    self._range = None
 
 @patch
 def _generator(self:MaskedPretraining, device):

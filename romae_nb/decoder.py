@@ -283,4 +283,4 @@ def as_asked(
     like:Tensor|Ragged,  # a quantity of the same tokens
 ) -> Tensor|Ragged:      # laid out like it
     "Answers in the layout of the questions."
-    return like.like(x) if isinstance(like, Ragged) else x.view(*like.shape[:2], -1)
+    return like.like(x) if isinstance(like, Ragged) else x.view(*like.shape[:2], x.shape[-1])

@@ -185,6 +185,7 @@ def packed_attention(
     out, logs = torch.empty_like(q, memory_format=torch.contiguous_format), q.new_empty(q.shape[:2], dtype=_log_type(q))
     def attend(run, q, k, v, out, logs):
         if not run.q: return
+        if not run.k: out.zero_(); logs.fill_(-torch.inf); return        # queries without a key; the kernel would end the process
         mixed, log = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, k, v)
         out.copy_(mixed); logs.copy_(log)
     with torch.no_grad(): _each(attend, runs, *(_cut(t, runs, side) for t, side in zip((q, k, v, out, logs), 'qkkqq')))
@@ -205,7 +206,9 @@ def _packed_attention_backward(grad:Tensor, q:Tensor, k:Tensor, v:Tensor, out:Te
         grad, q, out, logs, k, v = grad[there_q], q[there_q], out[there_q], logs[there_q], k[there_k], v[there_k]
     grads = [torch.empty_like(t, memory_format=torch.contiguous_format) for t in (q, k, v)]
     def back(run, dq, dk, dv, *parts):
-        if not run.q: dk.zero_(); dv.zero_(); return
+        if not run.q or not run.k:
+            for there in (dq, dk, dv): there.zero_()
+            return
         got = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(*parts, 0., False)
         for there, x in zip((dq, dk, dv), got): there.copy_(x)
     with torch.no_grad(): _each(back, runs, *(_cut(t, runs, side) for t, side in zip((*grads, grad, q, k, v, out, logs), 'qkkqqkkqq')))

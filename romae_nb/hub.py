@@ -29,6 +29,7 @@ from .encoder import EncoderConfig
 from .mae import MaskedAutoencoder
 from .masking import mask_spec
 from .positions import grid_positions
+from .predict_at import SeenRange
 from .romae import RoMAE
 from .rope import sincos_positions
 from .vit import vit_tubelets
@@ -162,6 +163,7 @@ def save(
     if not isinstance(model, MaskedAutoencoder): return _save_timm(model, folder, notes, label_names)
     name, args = described(model.encoder)
     config = dict(romae_nb='MaskedAutoencoder', encoder=name, encoder_kw=args, **_mae_args(model))
+    if model.seen_range is not None: config['seen_range'] = model.seen_range._asdict()
     def write(tmp):
         save_file({k: v.contiguous() for k, v in model.state_dict().items()}, tmp/'model.safetensors')
         (tmp/'README.md').write_text(model_card(model, notes), encoding='utf-8')
@@ -217,8 +219,10 @@ def _from_config(kind, config, folder):
     own_mask = 'mask_fn' in config and config['mask_fn'] is None
     if own_mask: config.pop('mask_fn')
     config.setdefault('decoder_attention', 'all')                    # folders older than the choice
+    seen = config.pop('seen_range', None)
     model = MaskedAutoencoder(config.pop('encoder'), _tuples(config.pop('encoder_kw')), **_tuples(config))
     if own_mask: model.mask_fn = _lost_mask
+    if seen is not None: model.seen_range = SeenRange(**_tuples(seen))
     return model
 
 def _lost_mask(*args): raise ValueError("mask_fn: was a function of the model's author, which no file keeps; set model.mask_fn (romae_nb.masking.make_mask) before drawing masks")

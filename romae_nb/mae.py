@@ -18,7 +18,7 @@ from .decoder import Decoder
 from .encoder import EncoderConfig, check_number, check_rate, compile_for_lengths, renamed, run_blocks
 from .losses import TokenLoss
 from .masking import Mask, make_mask
-from .predict_at import Predicted, predict_at
+from .predict_at import Predicted, SeenRange, at_resolution, predict_at, range_of
 from .romae import RoMAE, image_tokens
 from .tokens import Tokens
 from .tubelets import Ragged, Tubelets, check_mask, on_tokens, same_rows
@@ -96,6 +96,7 @@ class MaskedAutoencoder(nn.Module):
                                self.cut.channels if self.cut.per_channel else None, drop, head_drop_rate,
                                decoder_attention)
 
+    seen_range:SeenRange|None = None  # where the tokens of training samples were; None: nobody has noted it
     @property
     def backbone(self): return (RoMAEBackbone if isinstance(self.encoder, RoMAE) else ViTBackbone)(self.encoder)
     @property
@@ -388,6 +389,39 @@ def predict_at(self:MaskedAutoencoder,
 ) -> Predicted:                          # `mean` and `deviation` (None unless loss='gaussian'), (B, M, P) or Ragged (total, P)
     "What is at some places, given all tokens. In evaluation mode; gradients are kept where `values`, `positions` or `at` ask for them."
     return predict_at(self, values, positions, at, pad_mask, value_mask, queries)
+
+@patch
+def at_resolution(self:MaskedAutoencoder,
+    values:Tensor,                     # (B, T, C, H, W), (B, C, H, W) or (B, T, C), on a grid; all are visible
+    scale:int|tuple[int, int, int]=2,  # how many values for one: of every axis that has several, or (steps, rows, columns)
+    value_mask:Tensor|None=None,       # like `values`, bool, True = not observed
+    queries:int=4096,                  # as for `predict_at`
+) -> Predicted:                        # `mean` and `deviation` as values of the same form, finer
+    "Values on a finer grid. Patches of several values are asked at places between the patches, and keep their own distances between values."
+    return at_resolution(self, values, scale, value_mask, queries)
+
+@patch
+def note_range(self:MaskedAutoencoder,
+    positions:Tensor|Ragged|None,  # of training batches, as for `forward`; None: the grid's own
+    values:Tensor|Ragged,          # likewise
+    pad_mask:Tensor|None=None,     # likewise
+):
+    "Widen `seen_range`, the range that `predict_at` warns beyond. A Learner does it while it trains."
+    self.seen_range = SeenRange(*map(tuple, self.widened(positions, values, pad_mask).tolist()))
+
+@patch
+def widened(self:MaskedAutoencoder,
+    positions:Tensor|Ragged|None,  # as for `note_range`
+    values:Tensor|Ragged,          # likewise
+    pad_mask:Tensor|None=None,     # likewise
+    before:Tensor|None=None,       # (3, D), what this has returned for earlier batches; None starts with `seen_range`
+) -> Tensor:                       # (3, D), float64 on the device of the batch
+    "The range of places so far, without waiting for the device."
+    own = positions is None                                          # of a grid: tokens reach half their size beyond their places
+    places = self.cut.places(values[:1]) if own else positions
+    if isinstance(places, Tensor): places = places.transpose(1, 2)
+    if before is None and self.seen_range is not None: before = torch.tensor(self.seen_range, dtype=torch.float64, device=places.device)
+    return range_of(places, .5 * own, before, None if own else pad_mask)
 
 # %% ../nbs/06_mae.ipynb #308b39d7
 @patch

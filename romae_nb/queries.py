@@ -82,7 +82,7 @@ def ask(
     dropout:float=0.,     # on attention weights
 ) -> Tensor:              # mixed values, like `q`
     "Attention of each query to all known tokens of its row and to itself."
-    if not q.numel(): return own_v
+    if not (q.numel() and k.numel()): return own_v                       # nobody asks, or nobody is known
     plain = q.device.type == 'cpu' and not dropout and not torch.compiler.is_compiling()
     if plain: return _AskCpu.apply(q, k, v, own_k, own_v, known, asked)
     return _ask_with_column(q, k, v, own_k, own_v, known, asked, dropout)
