@@ -96,7 +96,7 @@ def pack(rows):
     return values, values.like(torch.cat([p for _, p in rows]))
 
 
-def keep_some(values, generator, low=3, high=9):
+def keep_some(values, positions=None, generator=None, low=3, high=9):
     "A mask that leaves `low` to `high` tokens of each row visible."
     lengths = values.lengths.tolist()
     kept = torch.randint(low, high + 1, (len(lengths),), generator=generator).tolist()
@@ -104,16 +104,14 @@ def keep_some(values, generator, low=3, high=9):
     return values.like(torch.cat(masks))
 
 
-def fit(mae, rows, steps, batch, lr, seed, mask=None):
-    "Masked pre-training: AdamW, one cycle, batches in random order."
+def fit(mae, n, batch_of, steps, batch, lr, seed, wd=.05):
+    "Masked pre-training on `n` rows: AdamW, one cycle, random order; `batch_of` gives values, positions and mask of some rows."
     g = torch.Generator().manual_seed(seed)
-    mask = mask or (lambda values, positions: mae.draw_mask(values, positions, generator=g))
-    opt = create_optimizer_v2(mae, 'adamw', lr=lr, weight_decay=.05, betas=(.9, .95))
+    opt = create_optimizer_v2(mae, 'adamw', lr=lr, weight_decay=wd, betas=(.9, .95))
     cycle = torch.optim.lr_scheduler.OneCycleLR(opt, lr, total_steps=steps, pct_start=.1)
-    order = torch.cat([torch.randperm(len(rows), generator=g) for _ in range(steps * batch // len(rows) + 1)])
-    for chosen in order[:steps * batch].view(steps, batch).tolist():
-        values, positions = pack([rows[i] for i in chosen])
-        hidden = mask(values, positions)
+    order = torch.cat([torch.randperm(n, generator=g) for _ in range(steps * batch // n + 1)])
+    for chosen in order[:steps * batch].view(steps, batch):
+        values, positions, hidden = batch_of(chosen)
         loss = mae.loss(mae(values, positions, mask=hidden), values, mask=hidden)
         opt.zero_grad()
         loss.backward()
@@ -124,19 +122,17 @@ def fit(mae, rows, steps, batch, lr, seed, mask=None):
 
 
 @torch.no_grad()
-def hidden_errors(mae, rows, mask):
-    "Squared errors at hidden tokens of given rows: all asked together, and each asked alone."
+def hidden_errors(mae, rows, mask, alone=40):
+    "Squared errors at hidden tokens: all of a row asked together; and, in the first rows, each asked alone."
     values, positions = pack(rows)
-    hidden = mask(values, positions)
-    seen = [~h for h in hidden.rows()]
+    seen = [~h for h in mask(values, positions=positions).rows()]
     visible = [(v[s], p[s]) for (v, p), s in zip(rows, seen)]
-    places = Ragged.from_rows([p[~s] for (_, p), s in zip(rows, seen)])
-    truth = values.data[hidden.data]
-    together = mae.predict_at(*pack(visible), places).mean.data
-    rows_of = [row for row, s in zip(visible, seen) for _ in range(int((~s).sum()))]
-    alone = [mae.predict_at(*pack(rows_of[i:i + 2000]), Ragged.from_rows(list(places.data[i:i + 2000, None]))).mean.data
-             for i in range(0, len(rows_of), 2000)]
-    return {name: float((pred - truth).square().mean()) for name, pred in (('together', together), ('alone', torch.cat(alone)))}
+    places, truth = [p[~s] for (_, p), s in zip(rows, seen)], [v[~s] for (v, _), s in zip(rows, seen)]
+    together = mae.predict_at(*pack(visible), Ragged.from_rows(places)).mean.rows()
+    single = mae.predict_at(*pack([row for row, p in zip(visible[:alone], places) for _ in p]),
+                            Ragged.from_rows([one for p in places[:alone] for one in p[:, None]])).mean.data
+    def error(pred, n): return float((pred - torch.cat(truth[:n])).square().mean())
+    return dict(together=error(torch.cat(together), None), some_together=error(torch.cat(together[:alone]), alone), some_alone=error(single, alone))
 
 
 # ------------------------------------------------------------------------------------------------- 'all' against 'visible'
@@ -144,9 +140,9 @@ def hidden_errors(mae, rows, mask):
 SMALL = dict(tubelet_size=(1, 1, 1), embed_dim=64, depth=3, num_heads=4, base=20., p=1.)
 DECODER = dict(decoder_dim=48, decoder_heads=4, decoder_depth=2)
 SETS = {
-    'digits as points': dict(rows=digit_rows, model=dict(in_chans=1, n_pos_dims=2), ratio=.5, steps=600, batch=64),
-    'curves': dict(rows=curve_rows, model=dict(in_chans=1, n_pos_dims=1), ratio=.88, steps=900, batch=64, few=True),
-    'storms': dict(rows=storm_rows, model=dict(in_chans=4, n_pos_dims=1), ratio=.5, steps=1000, batch=32),
+    'digits as points': dict(rows=digit_rows, model=dict(in_chans=1, n_pos_dims=2), ratio=.5, steps=500, batch=32),
+    'curves': dict(rows=curve_rows, model=dict(in_chans=1, n_pos_dims=1), ratio=.88, steps=600, batch=32, few=True),
+    'storms': dict(rows=storm_rows, model=dict(in_chans=4, n_pos_dims=1), ratio=.5, steps=600, batch=32),
 }
 
 
@@ -160,17 +156,18 @@ def attention_run(name, attention, seed):
     plan = SETS[name]
     train, valid = plan['rows'](seed)
     mae = small_model(attention, seed, plan['ratio'], **plan['model'])
-    draw = lambda g: partial(_mask, mae=mae, few='few' in plan, g=g)
+    g = torch.Generator().manual_seed(seed)
+    mask = partial(keep_some, generator=g) if 'few' in plan else partial(mae.draw_mask, generator=g)
+    def batch_of(chosen):
+        values, positions = pack([train[i] for i in chosen.tolist()])
+        return values, positions, mask(values, positions=positions)
     start = time.process_time()
-    fit(mae, train, plan['steps'], plan['batch'], 3e-3, seed, draw(torch.Generator().manual_seed(seed)))
+    fit(mae, len(train), batch_of, plan['steps'], plan['batch'], 3e-3, seed)
     seconds = time.process_time() - start
-    errors = hidden_errors(mae, valid, draw(torch.Generator().manual_seed(1000 + seed)))
+    g.manual_seed(1000 + seed)
+    errors = hidden_errors(mae, valid, mask)
     spread = float(torch.cat([v for v, _ in valid]).var(0).mean())
     return dict(data=name, attention=attention, seed=seed, seconds=seconds, **{k: e / spread for k, e in errors.items()})
-
-
-def _mask(values, positions, mae, few, g):
-    return keep_some(values, g) if few else mae.draw_mask(values, positions, generator=g)
 
 
 def study_attention(seeds=(0, 1)):
@@ -178,9 +175,114 @@ def study_attention(seeds=(0, 1)):
     return (attention_run(name, attention, seed) for name in SETS for seed in seeds for attention in ATTENTION)
 
 
+# ---------------------------------------------------------------------------------------------------------------- curves
+
+CURVE_MODEL = dict(in_chans=1, n_pos_dims=1)
+FEW, ASKED = (3, 9), 12    # points seen; hidden points asked in a training step, as queries do not see each other
+
+
+def curve_batch(values, generator):
+    "Some points of each curve in random order: the first 3 to 9 visible, the others hidden."
+    order = torch.rand(values.shape, generator=generator).argsort(1)[:, :FEW[1] + ASKED]
+    kept = torch.randint(FEW[0], FEW[1] + 1, (len(values), 1), generator=generator)
+    return values.gather(1, order).unsqueeze(-1), (order + 1.).unsqueeze(1), torch.arange(order.shape[1]) >= kept
+
+
+def fit_curves(values, seed, steps, lr, model=None, wd=.05):
+    torch.manual_seed(seed)
+    mae = MaskedAutoencoder('romae_tiny_shallow', SMALL | CURVE_MODEL | (model or {}), loss='gaussian', decoder_attention='visible', **DECODER)
+    g = torch.Generator().manual_seed(seed)
+    values = torch.tensor(values, dtype=torch.float32)
+    return fit(mae, len(values), lambda chosen: curve_batch(values[chosen], g), steps, 64, lr, seed, wd)
+
+
+def seen_points(n, seed):
+    "Which 3 to 9 points of each curve are seen, (n, 51) bool."
+    rng = np.random.default_rng(seed)
+    seen = np.zeros((n, len(POINTS)), bool)
+    for row in seen: row[rng.permutation(len(POINTS))[:rng.integers(FEW[0], FEW[1] + 1)]] = True
+    return seen
+
+
+def ours(mae, values, seen):
+    "Mean and deviation at all points of each curve, (n, 51)."
+    rows = [(torch.tensor(v[s], dtype=torch.float32)[:, None], torch.tensor(s.nonzero()[0] + 1.).float()[:, None]) for v, s in zip(values, seen)]
+    at = torch.arange(1., 52).expand(len(rows), 1, -1)
+    with torch.no_grad(): answer = mae.predict_at(*pack(rows), at)
+    return answer.mean[..., 0].numpy(), answer.deviation[..., 0].numpy()
+
+
+def by_covariance(values, seen, covariance, noise):
+    "Mean and deviation of a Gaussian process with a known covariance of the points and variance of the noise."
+    means, deviations = np.zeros_like(values), np.zeros_like(values)
+    for i, (v, s) in enumerate(zip(values, seen)):
+        gain = np.linalg.solve(covariance[np.ix_(s, s)] + noise * np.eye(s.sum()), covariance[s]).T
+        means[i] = gain @ v[s]
+        deviations[i] = np.sqrt(np.diag(covariance - gain @ covariance[s]) + noise)
+    return means, deviations
+
+
+def fitted_process(train):
+    "Covariance of the points and variance of the noise of scikit-learn's Gaussian process, fitted to all training curves at once."
+    from sklearn.gaussian_process import GaussianProcessRegressor
+    from sklearn.gaussian_process.kernels import RBF, ConstantKernel, Matern, WhiteKernel
+    places = POINTS[:, None]
+    kinds = [RBF(.1), Matern(.1, nu=2.5), Matern(.1, nu=1.5)]
+    fits = [GaussianProcessRegressor(ConstantKernel(.5) * kind + WhiteKernel(.01), random_state=0).fit(places, train.T) for kind in kinds]
+    best = max(fits, key=lambda f: f.log_marginal_likelihood_value_).kernel_
+    return best.k1(places), best.k2.noise_level, str(best)
+
+
+def linear(values, seen): return np.stack([np.interp(POINTS, POINTS[s], v[s]) for v, s in zip(values, seen)])
+
+
+def neighbours(train, valid, values, seen):
+    "KNNImputer, its number of neighbours chosen on curves kept back."
+    from sklearn.impute import KNNImputer
+    blank = lambda v, s: np.where(s, v, np.nan)
+    there = seen_points(len(valid), 7)
+    models = {k: KNNImputer(n_neighbors=k, weights='distance').fit(train) for k in (3, 10, 30, 60)}
+    errors = {k: ((m.transform(blank(valid, there)) - valid)[~there]**2).mean() for k, m in models.items()}
+    best = min(errors, key=errors.get)
+    return models[best].transform(blank(values, seen)), best
+
+
+def score(values, seen, mean, deviation=None, true=None):
+    "Squared error at the points that were not seen, and how predicted deviations compare with true ones there."
+    gone = ~seen
+    out = dict(mse=float(((mean - values)[gone]**2).mean()))
+    if deviation is not None:
+        z = (mean - values)[gone] / deviation[gone]
+        out |= dict(log_likelihood=float((-.5 * z**2 - np.log(deviation[gone]) - .5 * np.log(2 * np.pi)).mean()))
+        out |= dict(deviation_ratio=float(deviation[gone].mean() / true[gone].mean()),
+                    deviation_off=float(np.median(np.abs(deviation[gone] / true[gone] - 1))))
+    return out
+
+
+def study_curves(seeds=(0, 1), steps=5000, lr=3e-3):
+    "Every method on the same test curves, of two draws of the data."
+    for seed in seeds:
+        data = curves(seed)
+        train, test = data[:1600], data[1600:]
+        seen = seen_points(len(test), 100 + seed)
+        weights = curve_weights()
+        best = by_covariance(test, seen, weights @ weights.T, NOISE**2)
+        row = lambda method, mean, deviation=None, **more: dict(method=method, seed=seed, **score(test, seen, mean, deviation, best[1]), **more)
+        yield row('the optimum', *best)
+        covariance, noise, kernel = fitted_process(train)
+        yield row('Gaussian process', *by_covariance(test, seen, covariance, noise), chosen=kernel)
+        filled, k = neighbours(train[:1400], train[1400:], test, seen)
+        yield row('KNNImputer', filled, chosen=f'{k} neighbours')
+        yield row('linear interpolation', linear(test, seen))
+        yield row('the mean', np.broadcast_to(train.mean(0), test.shape))
+        start = time.process_time()
+        mae = fit_curves(train, seed, steps, lr)
+        yield row('ours', *ours(mae, test, seen), seconds=time.process_time() - start)
+
+
 # -------------------------------------------------------------------------------------------------------------- commands
 
-STUDIES = dict(attention=study_attention)
+STUDIES = dict(attention=study_attention, curves=study_curves)
 
 
 def main():

@@ -15,7 +15,7 @@ from timm.layers import RmsNorm, calculate_drop_path_rates, get_act_layer, trunc
 from timm.models.vision_transformer import Block as ViTBlock
 
 from .checks import ArgumentValueError, choice
-from .encoder import Dense, EncoderConfig, Packed, Queries, layout_for, make_blocks, rope_angles_of, run_blocks
+from .encoder import Angles, Dense, EncoderConfig, Packed, Queries, layout_for, make_blocks, rope_angles_of, run_blocks
 from .queries import Asked, Asking, Recalling, Remembering, run_vit_apart
 from .rope import sincos_rows
 from .tokens import ChannelEmbed, Tokens, prepend_at_origin
@@ -204,7 +204,9 @@ def _blocks(self:Decoder, x, positions, layout, queries=None):
     "Tokens through the blocks, as the layout says."
     checkpointing = self.grad_checkpointing and self.training
     if self.block == 'vit': return run_vit_apart(self.blocks, x, layout, checkpointing, queries)
-    return run_blocks(self.blocks, x, rope_angles_of(self.rope, positions), layout, checkpointing, queries=queries)[0]
+    angles = rope_angles_of(self.rope, positions)
+    if angles is not None and not isinstance(layout, Asking): angles = Angles(*angles)    # keys that are kept must be of one form, with gradients or without
+    return run_blocks(self.blocks, x, angles, layout, checkpointing, queries=queries)[0]
 
 # %% ../nbs/05_decoder.ipynb #742143b0
 @patch

@@ -543,7 +543,7 @@ def make_blocks(
 @register_notrace_function
 def _for_blocks(angles, x, attn):
     "The form of the angles that is fastest for `x`; FX must not look inside."
-    return None if angles is None else Angles.of(*angles, x, attn)
+    return angles if angles is None or isinstance(angles, Angles) else Angles.of(*angles, x, attn)
 
 def run_blocks(
     blocks,                       # to run, in order

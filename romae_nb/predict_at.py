@@ -171,7 +171,8 @@ def _check_places(places, tokens, mae):
         raise ArgumentTypeError('at', f'{places.dtype} beside positions in float64', 'float64, which keeps their precision')
     if places.device != known.device: raise ArgumentValueError('at', f'a tensor on {places.device}', f'one on {known.device}, as the values are')
     if isinstance(known, Ragged) and not mae.has_cls and not known.lengths.all():
-        raise ArgumentValueError('pad_mask', f'row {int((known.lengths == 0).nonzero()[0])} without a real token', 'one at least in each row')
+        row = int((known.lengths == 0).nonzero()[0])
+        raise ArgumentValueError('values', f'row {row} without a real token', 'one at least in each row, for a model without CLS')
     if not _data(tokens.values).isfinite().all(): raise ArgumentValueError('values', 'NaN or infinite numbers', 'finite ones, or a value_mask')
     if mae.cut.per_channel: _check_channels(_data(places)[..., 0], mae.cut.channels)
 

@@ -32,7 +32,8 @@ def ragged(v, p, pad, *masks): return [Ragged.from_padded(x, pad) for x in (v, p
 gen = lambda seed=0: torch.Generator().manual_seed(seed)
 lengths_st = st.lists(st.integers(1, 7), min_size=1, max_size=5)
 variants = st.sampled_from([{}, dict(encoder_kw=dict(class_token=False)), dict(encoder_kw=dict(pos_encoding='absolute')), dict(encoder_kw=dict(pos_encoding='sincos')),
-                            dict(encoder_kw=dict(pos_encoding='learned', max_tokens=9)), dict(decoder_block='vit'), dict(norm_targets=True)])
+                            dict(encoder_kw=dict(pos_encoding='learned', max_tokens=9)), dict(decoder_block='vit'), dict(norm_targets=True),
+                            *(dict(decoder_attention='visible', **kw) for kw in ({}, dict(encoder_kw=dict(class_token=False)), dict(decoder_block='vit')))])
 
 
 # %% e6d8aa34
@@ -76,9 +77,10 @@ def test_hidden_values_and_padding_never_count(lengths, kw, seed):
 
 
 # %% 514cab41
+@pytest.mark.parametrize('attention', ['all', 'visible'])
 @pytest.mark.parametrize('cls', [True, False])
-def test_uneven_masks(cls):
-    mae, (v, p, _) = small_mae(encoder_kw=dict(class_token=cls)), batch((5, 5, 5))
+def test_uneven_masks(cls, attention):
+    mae, (v, p, _) = small_mae(encoder_kw=dict(class_token=cls), decoder_attention=attention), batch((5, 5, 5))
     mask = torch.tensor([[1, 0, 1, 0, 0], [0, 0, 0, 0, 0], [1, 1, 1, 1, cls]]).bool()
     pred = mae(v, p, mask=mask)
     for i in range(3): torch.testing.assert_close(mae(v[i:i+1], p[i:i+1], mask=mask[i:i+1])[0], pred[i], atol=1e-5, rtol=1e-5)
@@ -255,9 +257,9 @@ def step(mae, call, values, positions, pad_mask, mask):
     loss.backward()
     return [loss.detach(), *(p.grad.clone() for p in mae.parameters() if p.grad is not None)]
 
-def compare_compiled(kind, backend, **kw):
+def compare_compiled(kind, backend, attention='all', **kw):
     "Compiled and eager steps on batches of several lengths; how many graphs there were after each."
-    mae, graphs, counts = small_mae().train(), [], []
+    mae, graphs, counts = small_mae(decoder_attention=attention).train(), [], []
     names = list(mae.state_dict())
     def counting(graph, inputs): graphs.append(graph); return torch._dynamo.lookup_backend(backend)(graph, inputs)
     mae.compile(backend=counting, fullgraph=True, **kw)                               # fullgraph: a break is an error
@@ -271,9 +273,10 @@ def compare_compiled(kind, backend, **kw):
 
 
 # %% f177ee27
+@pytest.mark.parametrize('attention', ['all', 'visible'])
 @pytest.mark.parametrize('kind', ['dense', 'padded', 'ragged'])
-def test_compiled_agrees_without_recompiling(kind):
-    first, *later = compare_compiled(kind, 'aot_eager')
+def test_compiled_agrees_without_recompiling(kind, attention):
+    first, *later = compare_compiled(kind, 'aot_eager', attention)
     assert first and later == [first] * len(later)
 
 @pytest.mark.skipif('TEST_INDUCTOR' not in os.environ, reason='takes minutes; TEST_INDUCTOR=1 runs it')
