@@ -82,9 +82,9 @@ def ask(
     dropout:float=0.,     # on attention weights
 ) -> Tensor:              # mixed values, like `q`
     "Attention of each query to all known tokens of its row and to itself."
+    if torch.compiler.is_compiling(): return _ask_with_column(q, k, v, own_k, own_v, known, asked, dropout)
     if not (q.numel() and k.numel()): return own_v                       # nobody asks, or nobody is known
-    plain = q.device.type == 'cpu' and not dropout and not torch.compiler.is_compiling()
-    if plain: return _AskCpu.apply(q, k, v, own_k, own_v, known, asked)
+    if q.device.type == 'cpu' and not dropout: return _AskCpu.apply(q, k, v, own_k, own_v, known, asked)
     return _ask_with_column(q, k, v, own_k, own_v, known, asked, dropout)
 
 # %% ../nbs/04_queries.ipynb #7a71e71c
