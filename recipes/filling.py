@@ -4,7 +4,6 @@
     python recipes/filling.py curves      # noisy curves with 3 to 9 of 51 points seen: ours, the optimum, a Gaussian process, and others
     python recipes/filling.py training    # time of a training step, 'all' and 'visible', on one thread and on two
     python recipes/filling.py places      # time and memory of predict_at, from a thousand places to a million
-    python recipes/filling.py finer       # images at four times their resolution
 
 Each writes recipes/results/filling/NAME.json, which the page on `predict_at` reads. Everything is seeded. Times are of the processor.
 
@@ -26,9 +25,8 @@ import numpy as np
 import torch
 from timm.optim import create_optimizer_v2
 
-import romae_nb
 from romae_nb.mae import MaskedAutoencoder
-from romae_nb.tubelets import Ragged, on_tokens
+from romae_nb.tubelets import Ragged
 
 RESULTS = Path(__file__).parent / 'results' / 'filling'
 ATTENTION = ('all', 'visible')
@@ -280,9 +278,70 @@ def study_curves(seeds=(0, 1), steps=5000, lr=3e-3):
         yield row('ours', *ours(mae, test, seen), seconds=time.process_time() - start)
 
 
+# ----------------------------------------------------------------------------------------------------------------- speed
+
+SERIES = dict(tubelet_size=(1, 1, 1), in_chans=1, n_pos_dims=1)
+SPEED = {      # encoder, its keywords, the model's, rows, tokens of each (of padded rows: at least and at most)
+    'irregular, 64 rows of 26 to 44 points': ('romae_tiny_shallow', SMALL | SERIES, dict(mask_ratio=.5) | DECODER, 64, (26, 44)),
+    'irregular, 16 rows of 32 to 160 points': ('romae_tiny', SERIES, dict(), 16, (32, 160)),
+    'irregular, 4 rows of 1000 points': ('romae_tiny_shallow', SERIES, dict(), 4, (1000, 1000)),
+    'images, 8 of 224 x 224': ('romae_tiny', dict(), dict(), 8, None),
+    "images, 8 of 224 x 224, a ViT and a ViT's decoder": ('vit_tiny_patch16_224', dict(depth=4), dict(decoder_dim=192, decoder_heads=6, decoder_depth=4), 8, None),
+}
+
+
+def speed_batch(rows, lengths):
+    g = torch.Generator().manual_seed(0)
+    if lengths is None: return torch.randn(rows, 3, 224, 224, generator=g), None
+    counts = torch.randint(lengths[0], lengths[1] + 1, (rows,), generator=g).tolist()
+    return pack([(torch.randn(n, 1, generator=g), n * torch.rand(n, 1, generator=g)) for n in counts])
+
+
+def training_step(attention, encoder, encoder_kw, kw, rows, lengths):
+    torch.manual_seed(0)
+    mae = MaskedAutoencoder(encoder, encoder_kw, decoder_attention=attention, **kw)
+    values, positions = speed_batch(rows, lengths)
+    hidden = mae.draw_mask(values, positions, generator=torch.Generator().manual_seed(0))
+    def step():
+        mae.zero_grad()
+        mae.loss(mae(values, positions, mask=hidden), values, mask=hidden).backward()
+    return step
+
+
+def study_training(rounds=9):
+    "Forward and backward, turn and turn about; the quickest and the middle one of the rounds."
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        for name, case in SPEED.items():
+            steps, times = [training_step(a, *case) for a in ATTENTION], {a: ([], []) for a in ATTENTION}
+            for i in range(rounds + 2):
+                for attention, step in zip(ATTENTION, steps):
+                    wall, processor = time.perf_counter(), time.process_time()
+                    step()
+                    if i > 1:
+                        times[attention][0].append(time.perf_counter() - wall)
+                        times[attention][1].append(time.process_time() - processor)
+            for attention, (wall, processor) in times.items():
+                yield dict(case=name, threads=threads, attention=attention, wall_min=min(wall), processor_min=min(processor), processor_median=median(processor))
+
+
+def study_places(counts=(1_000, 10_000, 100_000, 1_000_000)):
+    "One row of 200 visible points; the memory is the most that the process has had, less what it had before."
+    torch.manual_seed(0)
+    mae = MaskedAutoencoder('romae_tiny_shallow', SERIES, decoder_attention='visible')
+    values, positions = torch.randn(1, 200, 1), 200 * torch.rand(1, 1, 200)
+    mae.predict_at(values, positions, positions)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for count in counts:
+        at, start = 200 * torch.rand(1, 1, count), time.process_time()
+        mae.predict_at(values, positions, at)
+        most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        yield dict(places=count, seconds=time.process_time() - start, megabytes=(most - before) / 1024, threads=torch.get_num_threads())
+
+
 # -------------------------------------------------------------------------------------------------------------- commands
 
-STUDIES = dict(attention=study_attention, curves=study_curves)
+STUDIES = dict(attention=study_attention, curves=study_curves, training=study_training, places=study_places)
 
 
 def main():

@@ -1056,6 +1056,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                      'romae_nb.predict_at._check_model': ('predict_at.html#_check_model', 'romae_nb/predict_at.py'),
                                      'romae_nb.predict_at._check_places': ('predict_at.html#_check_places', 'romae_nb/predict_at.py'),
                                      'romae_nb.predict_at._data': ('predict_at.html#_data', 'romae_nb/predict_at.py'),
+                                     'romae_nb.predict_at._in_one': ('predict_at.html#_in_one', 'romae_nb/predict_at.py'),
                                      'romae_nb.predict_at._interleaved': ('predict_at.html#_interleaved', 'romae_nb/predict_at.py'),
                                      'romae_nb.predict_at._joined': ('predict_at.html#_joined', 'romae_nb/predict_at.py'),
                                      'romae_nb.predict_at._ragged_pieces': ('predict_at.html#_ragged_pieces', 'romae_nb/predict_at.py'),

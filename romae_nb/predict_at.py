@@ -77,9 +77,19 @@ def _answer_apart(decoder, encoded, known, asked, most):
     ragged = isinstance(places, Ragged) or isinstance(encoded, Ragged)
     memory = decoder.remember(encoded, known, ragged)
     pieces = _ragged_pieces(as_rows(places), most) if ragged else places.split(max(1, most // len(places)), 1)
-    answers = [decoder.recall(memory, _as_tokens(p)) for p in pieces]
-    if ragged: return as_asked(torch.cat([a.data for a in answers]), places)
-    return torch.cat(answers, 1)
+    answers = (_data(decoder.recall(memory, _as_tokens(p))) for p in pieces)
+    if ragged: return as_asked(_in_one(answers, _data(as_rows(places)).shape[0], 0), places)
+    return _in_one(answers, places.shape[1], 1)
+
+def _in_one(pieces, length, axis):
+    "Pieces as one tensor. It is there before they are: small answers between large intermediate results keep an allocator from using memory again."
+    if torch.is_grad_enabled(): return torch.cat(list(pieces), axis)
+    first, out = 0, None
+    for piece in pieces:
+        if out is None: out = piece.new_empty(*piece.shape[:axis], length, *piece.shape[axis + 1:])
+        out.narrow(axis, first, piece.shape[axis]).copy_(piece)
+        first += piece.shape[axis]
+    return out
 
 def _ragged_pieces(rows, most):
     "Some places after others, in rows as they were; many rows of a piece are empty."
