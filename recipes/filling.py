@@ -139,8 +139,8 @@ SMALL = dict(tubelet_size=(1, 1, 1), embed_dim=64, depth=3, num_heads=4, base=20
 DECODER = dict(decoder_dim=48, decoder_heads=4, decoder_depth=2)
 SETS = {
     'digits as points': dict(rows=digit_rows, model=dict(in_chans=1, n_pos_dims=2), ratio=.5, steps=500, batch=32),
-    'curves': dict(rows=curve_rows, model=dict(in_chans=1, n_pos_dims=1), ratio=.88, steps=600, batch=32, few=True),
-    'storms': dict(rows=storm_rows, model=dict(in_chans=4, n_pos_dims=1), ratio=.5, steps=600, batch=32),
+    'curves': dict(rows=curve_rows, model=dict(in_chans=1, n_pos_dims=1), ratio=.88, steps=400, batch=32, few=True),
+    'storms': dict(rows=storm_rows, model=dict(in_chans=4, n_pos_dims=1), ratio=.5, steps=400, batch=32),
 }
 
 
@@ -266,9 +266,13 @@ def score(values, seen, mean, deviation=None, true=None):
     return out
 
 
-def study_curves(seeds=(0, 1), steps=1500, lr=3e-3):
+def study_curves(seeds=(0, 1), steps=1000, lr=3e-3):
     "Every method on the same test curves, of two draws of the data."
+    kept = stored('curves')
     for seed in seeds:
+        if any(r['seed'] == seed and r['method'] == 'ours' for r in kept):
+            yield from (r for r in kept if r['seed'] == seed)
+            continue
         data = curves(seed)
         train, test = data[:1600], data[1600:]
         seen = seen_points(len(test), 100 + seed)
