@@ -205,7 +205,8 @@ def _blocks(self:Decoder, x, positions, layout, queries=None):
     checkpointing = self.grad_checkpointing and self.training
     if self.block == 'vit': return run_vit_apart(self.blocks, x, layout, checkpointing, queries)
     angles = rope_angles_of(self.rope, positions)
-    if angles is not None and not isinstance(layout, Asking): angles = Angles(*angles)    # keys that are kept must be of one form, with gradients or without
+    # keys that are kept must be of one form, with gradients or without
+    if angles is not None and not isinstance(layout, Asking): angles = Angles(*angles)
     return run_blocks(self.blocks, x, angles, layout, checkpointing, queries=queries)[0]
 
 # %% ../nbs/05_decoder.ipynb #742143b0

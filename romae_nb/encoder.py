@@ -185,7 +185,10 @@ def packed_attention(
     out, logs = torch.empty_like(q, memory_format=torch.contiguous_format), q.new_empty(q.shape[:2], dtype=_log_type(q))
     def attend(run, q, k, v, out, logs):
         if not run.q: return
-        if not run.k: out.zero_(); logs.fill_(-torch.inf); return        # queries without a key; the kernel would end the process
+        if not run.k:                                                    # no keys: the kernel would end the process
+            out.zero_()
+            logs.fill_(-torch.inf)
+            return
         mixed, log = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, k, v)
         out.copy_(mixed); logs.copy_(log)
     with torch.no_grad(): _each(attend, runs, *(_cut(t, runs, side) for t, side in zip((q, k, v, out, logs), 'qkkqq')))

@@ -390,8 +390,8 @@ def _reference_mae(config, weights, reference_mean):
     d = EncoderConfig(**config['decoder_config'])
     kw = {k: v for k, v in vars(d).items() if k in config['decoder_config'] and k not in ('d_model', 'nhead', 'depth')}
     model = MaskedAutoencoder('romae_tiny', _romae_kw(config), decoder_dim=d.d_model, decoder_heads=d.nhead, decoder_depth=d.depth, decoder_kw=kw,
-                              norm_targets=config['normalize_targets'], reference_mean=reference_mean, head_drop_rate=config['head_drop_rate'],
-                              decoder_attention='all')
+                              norm_targets=config['normalize_targets'], reference_mean=reference_mean,
+                              head_drop_rate=config['head_drop_rate'], decoder_attention='all')
     new = {f'encoder.{k}': v for k, v in _encoder_weights(weights).items()} | _blocks_from_reference(weights, 'decoder', 'decoder.blocks')
     new |= _renamed(weights, {'encoder_decoder_proj': 'decoder.embed', 'head.head.1': 'decoder.head.1', 'head.head.2': 'decoder.head.2'})
     return model, new | {'decoder.mask_token': weights.pop('mask_token').flatten()}

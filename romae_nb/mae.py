@@ -385,19 +385,19 @@ def predict_at(self:MaskedAutoencoder,
     at:Tensor|Ragged,                    # places, (B, D, M), or Ragged (total, D) with a number of its own in each row
     pad_mask:Tensor|None=None,           # (B, N) bool, True = padding
     value_mask:Tensor|Ragged|None=None,  # like `values`, bool, True = not observed
-    queries:int=4096,                    # places that are computed at a time, of all rows together: more take more memory
-) -> Predicted:                          # `mean` and `deviation` (None unless loss='gaussian'), (B, M, P) or Ragged (total, P)
-    "What is at some places, given all tokens. In evaluation mode; gradients are kept where `values`, `positions` or `at` ask for them."
+    queries:int=4096,                    # places that are computed at a time, of all rows together
+) -> Predicted:                          # `mean`, `deviation` (None unless loss='gaussian'): (B, M, P) or Ragged (total, P)
+    "What is at some places, given all tokens. Nothing is random; gradients are kept where an input asks for them."
     return predict_at(self, values, positions, at, pad_mask, value_mask, queries)
 
 @patch
 def at_resolution(self:MaskedAutoencoder,
     values:Tensor,                     # (B, T, C, H, W), (B, C, H, W) or (B, T, C), on a grid; all are visible
-    scale:int|tuple[int, int, int]=2,  # how many values for one: of every axis that has several, or (steps, rows, columns)
+    scale:int|tuple[int, int, int]=2,  # how many values for one: wherever there are several, or (steps, rows, columns)
     value_mask:Tensor|None=None,       # like `values`, bool, True = not observed
     queries:int=4096,                  # as for `predict_at`
 ) -> Predicted:                        # `mean` and `deviation` as values of the same form, finer
-    "Values on a finer grid. Patches of several values are asked at places between the patches, and keep their own distances between values."
+    "Values on a finer grid. Where a token is a patch, patches are asked at places between the patches."
     return at_resolution(self, values, scale, value_mask, queries)
 
 @patch
@@ -417,10 +417,11 @@ def widened(self:MaskedAutoencoder,
     before:Tensor|None=None,       # (3, D), what this has returned for earlier batches; None starts with `seen_range`
 ) -> Tensor:                       # (3, D), float64 on the device of the batch
     "The range of places so far, without waiting for the device."
-    own = positions is None                                          # of a grid: tokens reach half their size beyond their places
+    own = positions is None                                          # of a grid: tokens reach half a token farther
     places = self.cut.places(values[:1]) if own else positions
     if isinstance(places, Tensor): places = places.transpose(1, 2)
-    if before is None and self.seen_range is not None: before = torch.tensor(self.seen_range, dtype=torch.float64, device=places.device)
+    if before is None and self.seen_range is not None:
+        before = torch.tensor(self.seen_range, dtype=torch.float64, device=places.device)
     return range_of(places, .5 * own, before, None if own else pad_mask)
 
 # %% ../nbs/06_mae.ipynb #308b39d7

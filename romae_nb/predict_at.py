@@ -35,7 +35,7 @@ def predict_at(
     at:Tensor|Ragged,                    # places, (B, D, M), or Ragged (total, D) with a number of its own in each row
     pad_mask:Tensor|None=None,           # (B, N) bool, True = padding
     value_mask:Tensor|Ragged|None=None,  # like `values`, bool, True = not observed
-    queries:int=4096,                    # places that are computed at a time, of all rows together: more take more memory
+    queries:int=4096,                    # places that are computed at a time, of all rows together
 ) -> Predicted:                          # in the layout of `at`
     "See `MaskedAutoencoder.predict_at`."
     queries = whole('queries', queries, low=1)
@@ -57,7 +57,7 @@ def _data(x): return x.data if isinstance(x, Ragged) else x
 
 def _as_tokens(places):
     "Places as the decoder takes them. Their number in the row says nothing."
-    return Tokens(None, places, on_tokens(lambda p: torch.zeros(p.shape[:-1], dtype=torch.long, device=p.device), places))
+    return Tokens(None, places, on_tokens(lambda p: p.new_zeros(p.shape[:-1], dtype=torch.long), places))
 
 @contextmanager
 def in_eval(
@@ -82,7 +82,8 @@ def _answer_apart(decoder, encoded, known, asked, most):
     return _in_one(answers, places.shape[1], 1)
 
 def _in_one(pieces, length, axis):
-    "Pieces as one tensor. It is there before they are: small answers between large intermediate results keep an allocator from using memory again."
+    "Pieces as one tensor."
+    # it is there before they are: small answers between large results keep an allocator from using memory again
     if torch.is_grad_enabled(): return torch.cat(list(pieces), axis)
     first, out = 0, None
     for piece in pieces:
@@ -104,9 +105,11 @@ def _answer_together(decoder, encoded, known, asked, most):
     places = asked.positions
     lengths = places.lengths.tolist() if isinstance(places, Ragged) else [places.shape[1]] * len(places)
     if max(lengths) > most:
-        raise ArgumentValueError('at', f"a row of {max(lengths)} places under decoder_attention='all', where places see each other",
-                                 f"queries={most} or fewer (or a greater `queries`), or a model trained with decoder_attention='visible'")
-    answers = [_together(decoder, *(_rows(t, rows) for t in (encoded, known, asked))) for rows in _row_groups(lengths, most)]
+        raise ArgumentValueError(
+            'at', f"a row of {max(lengths)} places under decoder_attention='all', where places see each other",
+            f"queries={most} or fewer (or a greater `queries`), or a model trained with decoder_attention='visible'")
+    groups = _row_groups(lengths, most)
+    answers = [_together(decoder, *(_rows(t, rows) for t in (encoded, known, asked))) for rows in groups]
     if isinstance(places, Ragged): return places.like(torch.cat([a.data for a in answers]))
     return torch.cat([as_asked(_data(a), p) for a, p in zip(answers, places.split([len(a) for a in answers]))])
 
@@ -134,8 +137,9 @@ def _together(decoder, encoded, known, asked):
     parts = [(known.positions, known.index), (asked.positions, asked.index)]
     if ragged:
         encoded, parts = as_rows(encoded), [tuple(as_rows(t) for t in part) for part in parts]
-    hidden = [on_tokens(lambda i: torch.full_like(i, flag, dtype=torch.bool), part[1]) for part, flag in zip(parts, (False, True))]
-    positions, index, hidden = (_joined(a, b) for a, b in zip((*parts[0], hidden[0]), (*parts[1], hidden[1])))
+    flags = [on_tokens(torch.zeros_like, index).to(torch.bool) for _, index in parts]
+    flags[1] = on_tokens(torch.logical_not, flags[1])
+    positions, index, hidden = (_joined(a, b) for a, b in zip((*parts[0], flags[0]), (*parts[1], flags[1])))
     pred = decoder(encoded, Tokens(None, positions, index), hidden)
     if ragged: return pred.select(hidden)
     return pred[:, known.positions.shape[1]:]
@@ -144,7 +148,8 @@ def _joined(known, asked):
     "Both sets of tokens in one row each."
     if isinstance(known, Tensor): return torch.cat([known, asked], 1)
     order = torch.cat([known.row_ids, asked.row_ids]).argsort(stable=True)
-    return Ragged(torch.cat([known.data, asked.data])[order], known.offsets + asked.offsets, known.max_len + asked.max_len)
+    data = torch.cat([known.data, asked.data])[order]
+    return Ragged(data, known.offsets + asked.offsets, known.max_len + asked.max_len)
 
 # %% ../nbs/06_predict_at.ipynb #ea52b93e
 def _check_model(mae):
@@ -156,10 +161,11 @@ def _check_model(mae):
         raise ArgumentValueError('decoder_pos', f'{decoder.cfg.pos_encoding!r}, which knows tokens by their number',
                                  "'rope' or 'sincos', which know places")
     if scoring.norm_targets:
-        raise ArgumentValueError('norm_targets', f'{scoring.norm_targets!r}: the model says what a token is beside its own mean, which a new place has not',
-                                 'a model trained with norm_targets=False')
+        got = f'{scoring.norm_targets!r}: answers are relative to a mean that a new place has not'
+        raise ArgumentValueError('norm_targets', got, 'a model trained with norm_targets=False')
     if scoring.kind == 'cosine':
-        raise ArgumentValueError('loss', "'cosine': the model says a direction, whose length means nothing", 'a model trained with another loss')
+        got = "'cosine', which leaves the length of answers open"
+        raise ArgumentValueError('loss', got, 'a model trained with another loss')
 
 def _check_at(at, cut):
     "Raise for places of another type or form."
@@ -168,7 +174,8 @@ def _check_at(at, cut):
     form = f'(total, {cut.n_pos_dims})' if ragged else f'(B, {cut.n_pos_dims}, M)'
     axes = at.shape[1] if len(at.shape) > 1 else 0
     if len(at.shape) != (2 if ragged else 3) or axes != cut.n_pos_dims:
-        raise ArgumentValueError('at', f'shape {tuple(at.shape)}', f'{form}: one coordinate for each of the {cut.n_pos_dims} axes')
+        takes = f'{form}: one coordinate for each of the {cut.n_pos_dims} axes'
+        raise ArgumentValueError('at', f'shape {tuple(at.shape)}', takes)
     if not at.dtype.is_floating_point: raise ArgumentTypeError('at', f'type {at.dtype}', 'a floating-point type')
     if not _data(at).numel(): raise ArgumentValueError('at', f'no places, shape {tuple(at.shape)}', 'one place at least')
     if not _data(at).isfinite().all(): raise ArgumentValueError('at', 'NaN or infinite coordinates', 'finite ones')
@@ -176,19 +183,25 @@ def _check_at(at, cut):
 def _check_places(places, tokens, mae):
     "Raise for places that do not belong to the tokens."
     known = tokens.positions
-    if len(places) != len(known): raise ArgumentValueError('at', f'{len(places)} rows', f'{len(known)}, as the values have')
+    if len(places) != len(known):
+        raise ArgumentValueError('at', f'{len(places)} rows', f'{len(known)}, as the values have')
     if known.dtype == torch.float64 and places.dtype != torch.float64:
-        raise ArgumentTypeError('at', f'{places.dtype} beside positions in float64', 'float64, which keeps their precision')
-    if places.device != known.device: raise ArgumentValueError('at', f'a tensor on {places.device}', f'one on {known.device}, as the values are')
+        got = f'{places.dtype} beside positions in float64'
+        raise ArgumentTypeError('at', got, 'float64, which keeps their precision')
+    if places.device != known.device:
+        raise ArgumentValueError('at', f'a tensor on {places.device}', f'one on {known.device}, as the values are')
     if isinstance(known, Ragged) and not mae.has_cls and not known.lengths.all():
         row = int((known.lengths == 0).nonzero()[0])
-        raise ArgumentValueError('values', f'row {row} without a real token', 'one at least in each row, for a model without CLS')
-    if not _data(tokens.values).isfinite().all(): raise ArgumentValueError('values', 'NaN or infinite numbers', 'finite ones, or a value_mask')
+        raise ArgumentValueError('values', f'row {row} without a real token', 'one at least, for a model without CLS')
+    if not _data(tokens.values).isfinite().all():
+        raise ArgumentValueError('values', 'NaN or infinite numbers', 'finite ones, or a value_mask')
     if mae.cut.per_channel: _check_channels(_data(places)[..., 0], mae.cut.channels)
 
 def _check_channels(number, channels):
     wrong = (number != number.round()) | (number < 1) | (number > channels)
-    if wrong.any(): raise ArgumentValueError('at', f'channel {number[wrong][0].item():g} on the first axis', f'whole numbers from 1 to {channels}')
+    if not wrong.any(): return
+    got = f'channel {number[wrong][0].item():g} on the first axis'
+    raise ArgumentValueError('at', got, f'whole numbers from 1 to {channels}')
 
 # %% ../nbs/06_predict_at.ipynb #922535c5
 class SeenRange(NamedTuple):
@@ -200,7 +213,7 @@ class SeenRange(NamedTuple):
 def row_ranges(
     positions:Tensor|Ragged,    # (B, N, D) or Ragged (total, D)
     pad_mask:Tensor|None=None,  # (B, N) bool, True = padding
-) -> tuple[Tensor, Tensor]:     # least and greatest coordinates of each row, (B, D), float64; inf and -inf for rows without tokens
+) -> tuple[Tensor, Tensor]:     # least and greatest coordinates, (B, D), float64; inf and -inf for rows without tokens
     "Where the tokens of each row are. Looks at no value on the host."
     data = _data(positions).detach().double()
     if isinstance(positions, Tensor):
@@ -219,7 +232,8 @@ def range_of(
     low, high = row_ranges(positions, pad_mask)
     low, high = low - edge, high + edge
     new = torch.stack([low.amin(0), high.amax(0), (high - low).amax(0)])
-    return new if before is None else torch.stack([torch.minimum(new[0], before[0]), *torch.maximum(new[1:], before[1:])])
+    if before is None: return new
+    return torch.stack([torch.minimum(new[0], before[0]), *torch.maximum(new[1:], before[1:])])
 
 # %% ../nbs/06_predict_at.ipynb #3c7d4893
 def warn_beyond(
@@ -227,10 +241,10 @@ def warn_beyond(
     known:Tensor|Ragged,  # places of its tokens, (B, N, D) or Ragged
     asked:Tensor|Ragged,  # places that are asked, laid out alike or not
 ):
-    "Warn where places are farther out than any in training. Where positions are known by their distances alone, the greatest distance counts."
+    "Warn of places farther out than any in training; of distances, where a model sees nothing else."
     if mae.seen_range is None: return
     ranges = row_ranges(known), row_ranges(asked)
-    seen_low, seen_high, seen_width = (torch.tensor(t, dtype=torch.float64, device=asked.device) for t in mae.seen_range)
+    seen_low, seen_high, seen_width = torch.tensor(mae.seen_range, dtype=torch.float64, device=asked.device)
     if sees_distances(mae):
         (low, high), (asked_low, asked_high) = ranges
         width = torch.maximum(high, asked_high) - torch.minimum(low, asked_low)
@@ -238,9 +252,14 @@ def warn_beyond(
     else: beyond = torch.maximum(seen_low - ranges[1][0], ranges[1][1] - seen_high).amax(0)
     axis = int(beyond.argmax())
     if beyond[axis] <= 1e-6 * max(1., float(seen_width[axis])): return
-    what = f'a distance within a row {float(beyond[axis]):g} greater than the greatest' if sees_distances(mae) else f'places {float(beyond[axis]):g} outside the range'
-    span = f'{seen_width[axis]:g}' if sees_distances(mae) else f'{seen_low[axis]:g} to {seen_high[axis]:g}'
-    warnings.warn(f'at: got {what} seen in training on axis {axis}, {span}; what is predicted there is a guess', stacklevel=4)
+    if sees_distances(mae):
+        got = f'a distance within a row {float(beyond[axis]):g} greater than the greatest'
+        span = f'{seen_width[axis]:g}'
+    else:
+        got = f'places {float(beyond[axis]):g} outside the range'
+        span = f'{seen_low[axis]:g} to {seen_high[axis]:g}'
+    told = f'at: got {got} seen in training on axis {axis}, {span}; what is predicted there is a guess'
+    warnings.warn(told, stacklevel=4)
 
 def sees_distances(
     mae,  # a `MaskedAutoencoder`
@@ -254,7 +273,7 @@ def sees_distances(
 def at_resolution(
     mae,                                 # a `MaskedAutoencoder`
     values:Tensor,                       # (B, T, C, H, W), (B, C, H, W) or (B, T, C), on a grid
-    scale:int|tuple[int, int, int]=2,    # how many values for one: of every axis that has several, or (steps, rows, columns)
+    scale:int|tuple[int, int, int]=2,    # how many values for one: wherever there are several, or (steps, rows, columns)
     value_mask:Tensor|None=None,         # like `values`, bool, True = not observed
     queries:int=4096,                    # as for `predict_at`
 ) -> Predicted:                          # values of the same form, finer
@@ -270,13 +289,15 @@ def _scales(scale, values, cut):
     "How many values for one in time, rows and columns."
     sizes = [to_5d(values).shape[i] for i in (1, 3, 4)]
     if isinstance(scale, (tuple, list)):
-        if len(scale) != 3: raise ArgumentValueError('scale', repr(scale), 'a whole number, or three: steps, rows and columns')
+        if len(scale) != 3:
+            raise ArgumentValueError('scale', repr(scale), 'a whole number, or three: steps, rows and columns')
         scale = tuple(whole('scale', s, low=1) for s in scale)
     else: scale = tuple(whole('scale', scale, low=1) if n > 1 else 1 for n in sizes)
     kept = _grid_axes(cut.grid(values), cut.n_pos_dims - cut.per_channel)
     for axis, name in enumerate(('steps', 'rows', 'columns')):
         if scale[axis] > 1 and axis not in kept:
-            raise ArgumentValueError('scale', f'{scale[axis]} for {name}', f'1, the model has no position axis for {name} here')
+            takes = f'1, the model has no position axis for {name} here'
+            raise ArgumentValueError('scale', f'{scale[axis]} for {name}', takes)
     return scale
 
 def _shift(number, scale, values, cut, like):
@@ -290,5 +311,6 @@ def _interleaved(tokens, shifts, scale, values, cut):
     coarse = to_5d(values)
     b, t, c, h, w = coarse.shape
     out = coarse.new_empty(b, t * scale[0], c, h * scale[1], w * scale[2])
-    for (i, j, k), part in zip(shifts, tokens.chunk(len(shifts), 1)): out[:, i::scale[0], :, j::scale[1], k::scale[2]] = cut.values(part, coarse)
+    for (i, j, k), part in zip(shifts, tokens.chunk(len(shifts), 1)):
+        out[:, i::scale[0], :, j::scale[1], k::scale[2]] = cut.values(part, coarse)
     return out if values.ndim == 5 else out.squeeze(1) if values.ndim == 4 else out[..., 0, 0]

@@ -58,7 +58,7 @@ def test_gradients_and_places(kw):
 VISIBLE = [kw for kw in KINDS if kw.get('attention') == 'visible']
 
 def as_mask(decoder, x, positions, n):
-    "The blocks over all tokens of one row, with a mask: known ones (n of them) see each other, those that ask the known ones and themselves."
+    "The blocks over one row under a mask: n known tokens see each other, the others the known ones and themselves."
     seen = torch.zeros(x.shape[1], x.shape[1], dtype=torch.bool)
     seen[:, :n] = True
     seen |= torch.eye(x.shape[1], dtype=torch.bool)
@@ -88,9 +88,10 @@ def test_remember_and_recall_are_ask(kw):
     places = tokens.positions.like(torch.rand(len(tokens.positions.data), 2) * 4)
     asked = Tokens(None, places, tokens.index)
     want = decoder.ask(encoded, known, asked)
-    torch.testing.assert_close(decoder.recall(decoder.remember(encoded, known), asked).data, want.data, atol=1e-6, rtol=1e-5)
+    answer = lambda asked: decoder.recall(decoder.remember(encoded, known), asked).data
+    torch.testing.assert_close(answer(asked), want.data, atol=1e-6, rtol=1e-5)
     half = Tokens(None, *(Ragged(t.data[4:], (t.offsets - 4).clamp(min=0), 5) for t in (places, tokens.index)))
-    torch.testing.assert_close(decoder.recall(decoder.remember(encoded, known), half).data, want.data[4:], atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(answer(half), want.data[4:], atol=1e-6, rtol=1e-5)
     assert decoder.ask(encoded, known, asked, head=False).shape == (11, 24)
 
 
