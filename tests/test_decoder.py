@@ -5,8 +5,8 @@ from romae_nb.decoder import *
 
 # %% a2dd1f11
 import pytest, torch
-from romae_nb.encoder import EncoderConfig
-from romae_nb.tokens import tokenize
+from romae_nb.encoder import Dense, EncoderConfig, rope_angles_of, run_blocks
+from romae_nb.tokens import Tokens, tokenize
 from romae_nb.tubelets import Ragged, Tubelets
 
 
@@ -14,16 +14,17 @@ from romae_nb.tubelets import Ragged, Tubelets
 def decoder_case(lengths=(6, 4, 1), prefix=1, seed=0, **kw):
     "A decoder, what an encoder might have said, tokens and a mask, ragged."
     torch.manual_seed(seed)
-    block = kw.pop('block', 'romae')
+    block, attention = kw.pop('block', 'romae'), kw.pop('attention', 'all')
     cfg = EncoderConfig(**dict(d_model=24, nhead=2, depth=2, n_pos_dims=2) | kw)
     rows = Ragged.from_rows([torch.randn(n, 1) for n in lengths])
     tokens = tokenize(rows, rows.like(torch.randint(1, 4, (rows.shape[0], 2)).float()), None, Tubelets((1, 1, 1), 1, 2))
     hidden = rows.like(torch.rand(rows.shape[0]) < .5)
     visible = [prefix + int((~h).sum()) for h in hidden.rows()]
-    return Decoder(10, 3, cfg, block, prefix).eval(), Ragged.from_rows([torch.randn(n, 10) for n in visible]), tokens, hidden
+    return Decoder(10, 3, cfg, block, prefix, attention=attention).eval(), Ragged.from_rows([torch.randn(n, 10) for n in visible]), tokens, hidden
 
 KINDS = [dict(), dict(prefix=0), dict(prefix=3), dict(pos_encoding='sincos'), dict(pos_encoding='learned', max_tokens=9), dict(pos_encoding='absolute'),
          dict(factor_axis=0, prefix=0), dict(init_values=.1), dict(block='vit', pos_encoding='sincos'), dict(block='vit', pos_encoding='learned', max_tokens=9, prefix=0)]
+KINDS += [kw | dict(attention='visible') for kw in KINDS if 'factor_axis' not in kw]
 
 
 # %% 1771b079
@@ -54,9 +55,52 @@ def test_gradients_and_places(kw):
 
 
 # %% 8dfb7bb8
+VISIBLE = [kw for kw in KINDS if kw.get('attention') == 'visible']
+
+def as_mask(decoder, x, positions, n):
+    "The blocks over one row under a mask: n known tokens see each other, the others the known ones and themselves."
+    seen = torch.zeros(x.shape[1], x.shape[1], dtype=torch.bool)
+    seen[:, :n] = True
+    seen |= torch.eye(x.shape[1], dtype=torch.bool)
+    if decoder.block == 'vit':
+        for block in decoder.blocks: x = block(x, attn_mask=seen[None, None])
+        return x
+    return run_blocks(decoder.blocks, x, rope_angles_of(decoder.rope, positions), Dense(seen[None, None]))[0]
+
+@pytest.mark.parametrize('kw', VISIBLE, ids=str)
+def test_visible_is_attention_under_a_mask(kw):
+    decoder, encoded, tokens, hidden = decoder_case((6, 5), **kw)
+    out = decoder(encoded, tokens, hidden)
+    for i, gone in enumerate(hidden.rows()):
+        known, asked = (Tokens(None, tokens.positions[i][None, w], tokens.index[i][None, w]) for w in (~gone, gone))
+        x, places = decoder._known(encoded[i][None], known)
+        n, x = x.shape[1], torch.cat([x, decoder._asked(asked)], 1)
+        want = decoder.head(as_mask(decoder, x, torch.cat([places, asked.positions], 1), n)[:, n:])[0]
+        torch.testing.assert_close(out[i][gone], want, atol=1e-5, rtol=1e-5)
+
+
+# %% 3cb47956
+@pytest.mark.parametrize('kw', VISIBLE, ids=str)
+def test_remember_and_recall_are_ask(kw):
+    if kw.get('pos_encoding') in ('learned', 'absolute'): return         # by number in the row, which a piece of it has not
+    decoder, encoded, tokens, hidden = decoder_case((6, 5), **kw)
+    known = tokens.select(hidden.like(~hidden.data))
+    places = tokens.positions.like(torch.rand(len(tokens.positions.data), 2) * 4)
+    asked = Tokens(None, places, tokens.index)
+    want = decoder.ask(encoded, known, asked)
+    answer = lambda asked: decoder.recall(decoder.remember(encoded, known), asked).data
+    torch.testing.assert_close(answer(asked), want.data, atol=1e-6, rtol=1e-5)
+    half = Tokens(None, *(Ragged(t.data[4:], (t.offsets - 4).clamp(min=0), 5) for t in (places, tokens.index)))
+    torch.testing.assert_close(answer(half), want.data[4:], atol=1e-6, rtol=1e-5)
+    assert decoder.ask(encoded, known, asked, head=False).shape == (11, 24)
+
+
+# %% 856f6012
 def test_decoder_refuses():
     for kw, match in [(dict(block='mlp'), "decoder_block: got 'mlp'"), (dict(block='vit'), "decoder_pos: got 'rope' with blocks of a ViT"),
                       (dict(factor_axis=0), 'factor_axis: got 0 with 1 tokens in front'), (dict(block='vit', pos_encoding='sincos', factor_axis=0, prefix=0), 'factor_axis: got 0 with blocks of a ViT'),
+                      (dict(attention='visable'), "decoder_attention: got 'visable'; takes 'all', 'visible' .did you mean 'visible'"),
+                      (dict(attention='visible', factor_axis=0, prefix=0), "decoder_attention: got 'visible' with factor_axis=0; takes 'all'"),
                       (dict(block='vit', pos_encoding='sincos', d_model=25), 'decoder_heads: got 2 for decoder_dim=25'),
                       (dict(block='vit', pos_encoding='sincos', hidden_drop_rate=.1), r'attn_proj_drop_rate: got 0.0 beside hidden_drop_rate=0.1')]:
         with pytest.raises(ValueError, match=match): decoder_case(**kw)
