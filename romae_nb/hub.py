@@ -183,7 +183,8 @@ def _mae_args(m):
                 decoder_kw={k: v for k, v in vars(c).items() if k not in own}, norm_targets=loss.norm_targets, mask_fn=mask_spec(m.mask_fn),
                 reference_mean=loss.reference_mean, head_drop_rate=m.decoder.head[0].p, loss=loss.kind,
                 loss_kw=dict(channel_weights=loss.channel_weights, huber_delta=loss.huber_delta), encoder_pos=m.encoder_pos,
-                decoder_pos=c.pos_encoding, decoder_block=m.decoder.block, decoder_attention=m.decoder.attention)
+                decoder_pos=c.pos_encoding, decoder_block=m.decoder.block, decoder_attention=m.decoder.attention,
+                **({} if m.anchors is None else dict(anchors=[list(place) for place in m.anchors])))
 
 def _save_timm(model, folder, notes='', label_names=None, **changes):
     "timm's own format, which `timm.create_model('local-dir:...')` reads."
@@ -265,7 +266,7 @@ def to_timm(
     else: args['fc_norm'] = None if args['global_pool'] in ('avg', 'avgmax', 'max') else False                      # timm's own choice
     if probe and args['global_pool'] in ('dense', ''): raise ValueError(f"global_pool: got {args['global_pool']!r} for a probe; takes one that gives one vector per sample")
     new = timm.create_model(name, **{k: tuple(v) if isinstance(v, list) else v for k, v in args.items()} | kwargs).to(next(encoder.parameters()))
-    _carry(encoder, new, kwargs)
+    _carry(encoder, new, [k for k in kwargs if k not in ('anchors', 'pool_kw')])                # these are the head's
     if carried: new.attn_pool.decoder.load_state_dict({k: model.decoder.state_dict()[k] for k in new.attn_pool.decoder.state_dict()})
     if label_map is not None and new.global_pool == encoder.global_pool: _carry_head(encoder, new)
     if img_size is not None: _resize(new, to_2tuple(img_size))

@@ -23,7 +23,7 @@ from .tubelets import Ragged, Tubelets
 def seen_places(
     dls,                       # fastai DataLoaders; the training part is read
     samples:int=512,           # rows to read, at most
-    tubelet_size:tuple[int, int, int]=(1, 1, 1),  # how grids are cut into tokens; batches with positions need none
+    cut:Tubelets|None=None,    # how grids are cut into tokens; None: every pixel or step is one. Batches with positions need none
 ) -> list[Tensor]:             # of each row, (n, D), float64
     "Where the tokens of some training samples sit."
     samples, rows = whole('samples', samples, low=1), []
@@ -32,16 +32,16 @@ def seen_places(
     if isinstance(loader, DataLoader): loader = loader.new(shuffle=False, drop_last=False)
     with no_random(reproducible=False):
         for batch in loader:
-            rows += _rows(batch, getattr(dls, 'n_inp', 1), tubelet_size)
+            rows += _rows(batch, getattr(dls, 'n_inp', 1), cut)
             if len(rows) >= samples: break
     if not rows: raise ArgumentValueError('dls', 'no batch', 'one sample at least')
     return rows[:samples]
 
-def _rows(batch, n_inp, tubelet_size):
+def _rows(batch, n_inp, cut):
     "Places of each row of a batch, without padding."
     values, positions, pad_mask = (*batch[:n_inp], None, None)[:3] if isinstance(batch, (tuple, list)) else (batch, None, None)
     if positions is None:                                     # a grid's own, the same for all
-        cut = Tubelets(tuple(tubelet_size), values.shape[-1] if values.ndim == 3 else values.shape[-3], 1 if values.ndim == 3 else values.ndim - 2)
+        cut = cut or Tubelets((1, 1, 1), values.shape[-1 if values.ndim == 3 else -3], max(values.ndim - 2, 1))
         return [cut.places(values[:1])[0].T.double().cpu()] * len(values)
     if isinstance(positions, Ragged): return [row.double().cpu() for row in positions]
     rows = positions.transpose(1, 2).double().cpu()
@@ -72,10 +72,10 @@ class RopeChoice:
 def suggest_rope(
     dls,                       # fastai DataLoaders; the training part is read
     samples:int=512,           # rows to read, at most
-    tubelet_size:tuple[int, int, int]=(1, 1, 1),  # how grids are cut into tokens
+    cut:Tubelets|None=None,    # how grids are cut into tokens, as for `seen_places`
 ) -> RopeChoice:               # unit, base and p
     "Unit and base of every axis, from the distances in the data."
-    rows = seen_places(dls, samples, tubelet_size)
+    rows = seen_places(dls, samples, cut)
     unit, base, spacing, extent = (tuple(v) for v in zip(*(_ladder_of(rows, d) for d in range(rows[0].shape[1]))))
     return RopeChoice(unit, base, 1., spacing, extent)
 
@@ -112,12 +112,12 @@ def suggest_anchors(
     dls,                       # fastai DataLoaders; the training part is read
     n:int=64,                  # places, at most
     samples:int=512,           # rows to read, at most
-    tubelet_size:tuple[int, int, int]=(1, 1, 1),  # how grids are cut into tokens
+    cut:Tubelets|None=None,    # how grids are cut into tokens, as for `seen_places`
     seed:int=0,                # of k-means
 ) -> list[list[float]]:        # places, sorted, each with a coordinate per axis
     "Places that stand for all places of the data."
     n = whole('n', n, low=1)
-    rows = torch.cat(seen_places(dls, samples, tubelet_size))
+    rows = torch.cat(seen_places(dls, samples, cut))
     places = rows.unique(dim=0)
     if len(places) <= n: return places.tolist()
     scale = rows.std(0).clamp(min=torch.finfo(rows.dtype).tiny)

