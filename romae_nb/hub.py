@@ -260,6 +260,7 @@ def to_timm(
     if fixed := set(kwargs) & {'p', 'base', 'unit', 'num_heads', 'norm_eps', 'factor_axis', 'pos_encoding'}: raise ValueError(f'{min(fixed)}: got {kwargs[min(fixed)]!r}; takes none, it changes what the weights mean')
     name, args = described(encoder)
     args |= dict(num_classes=num_classes, global_pool=_pool_of(encoder) if global_pool is None else global_pool)
+    if isinstance(model, MaskedAutoencoder) and args['global_pool'] == 'anchors': kwargs = dict(anchors=model.anchors) | kwargs
     carried = isinstance(model, MaskedAutoencoder) and args['global_pool'] == 'anchors' and not {'d_model', 'nhead', 'depth'} & set(kwargs.get('pool_kw') or {})
     if carried: kwargs = kwargs | dict(pool_kw=_decoder_settings(model, kwargs.get('pool_kw')))
     if isinstance(encoder, RoMAE): args['weight_init'] = 'trunc_normal'             # for the head; pre-training's own would be too wide

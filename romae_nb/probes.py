@@ -62,6 +62,7 @@ def features(
     if pool in POOLS[1:] and (isinstance(x, Ragged) or x.ndim == 3):
         return pool_tokens(x, inputs[2] if len(inputs) > 2 else None, pool, prefix)
     if pool == 'token': raise ValueError(f"pool: got 'token' for features of shape {tuple(x.shape)}; takes None, the model's own")
+    if pool == 'anchors': return encoder.forward_head(x, True, inputs[2] if len(inputs) > 2 else None, inputs[1] if len(inputs) > 1 else encoder.cut.places(inputs[0]))
     return encoder.forward_head(x, pre_logits=True)
 
 def _how(model, pool, how, at):

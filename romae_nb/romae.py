@@ -256,9 +256,11 @@ def reset_classifier(self:RoMAE,
     global_pool:str|None=None,  # one of `POOLS`; None keeps the present one
 ):
     "A fresh head: norm and linear layer. Raises AssertionError for an unknown pooling: timm's callers probe for that type."
+    kept = self.attn_pool if isinstance(self.attn_pool, AnchorPool) and global_pool in (None, 'anchors') else None      # its decoder was trained
     try: self._make_head(num_classes, self.global_pool if global_pool is None else global_pool, **get_device_dtype(self))
     except ValueError as e: raise AssertionError(str(e)) from e
-    for m in (self.head, self.attn_pool): m is None or named_apply(self._init_module, m)
+    if kept is not None: self.attn_pool = kept
+    for m in (self.head, self.attn_pool if kept is None else None): m is None or named_apply(self._init_module, m)
 
 @patch
 def get_classifier(self:RoMAE) -> nn.Module:  # the linear layer, or Identity

