@@ -92,7 +92,7 @@ class Pre:
 @dataclass(frozen=True)
 class Head:
     "How a pre-trained model is read, and fine-tuned where it is."
-    pool: str = 'avg'        # 'avg', 'token', 'map', 'anchors'; of frozen ones also 'stats': mean, deviation, maximum
+    pool: str = 'avg'        # 'avg', 'token', 'map', 'anchors'; of frozen ones also 'stats': mean, deviation, maximum, and 'both': mean and values at anchors
     read: str = 'states'     # of anchors
     queries: int = 1         # of 'map'
     n: int = 64              # anchors at most
@@ -120,8 +120,8 @@ class Task:
     kw: dict = field(default_factory=dict, hash=False)
 
 
-TASKS = dict(digits=Task(digits, 30, 64, 40, 50), motions=Task(motions, 250, 10, 60, 10), vowels=Task(vowels, 100, 32, 40, 15),
-             liver=Task(liver, 80, 32, 15, 32, kw=dict(channel_tokens=True, in_chans=7)))
+TASKS = dict(digits=Task(digits, 30, 64, 40, 50), motions=Task(motions, 150, 10, 60, 10), vowels=Task(vowels, 60, 32, 40, 15),
+             liver=Task(liver, 50, 32, 15, 32, kw=dict(channel_tokens=True, in_chans=7)))
 SIZE = dict(embed_dim=64, depth=2, num_heads=4, weight_init='torch')
 DECODER = dict(decoder_dim=64, decoder_heads=4, decoder_depth=2)
 
@@ -166,6 +166,7 @@ def frozen(mae, data, part, head, anchors):
     x = mae.encoder.forward_features(*inputs)
     if head.pool in ('avg', 'token'): return features(mae, *inputs, pool=head.pool), labels
     if head.pool == 'stats': return torch.stack([torch.cat([r.mean(0), r.std(0, unbiased=False), r.amax(0)]) for r in x]), labels
+    if head.pool == 'both': return torch.cat([frozen(mae, data, part, h, anchors)[0] for h in (Head('avg'), Head('anchors', read='values'))], 1), labels
     last = mae.decoder.head if head.read == 'values' else mae.decoder.head[:2]
     return ask(mae.decoder, x, inputs[1], torch.tensor(anchors, dtype=torch.float64), head=last).flatten(1), labels
 
@@ -229,7 +230,7 @@ PROBES = (Head('avg'), Head('stats'), Head('anchors'), Head('anchors', read='val
 TUNED = (Head('avg', tune=True), Head('map', queries=8, tune=True), Head('anchors', tune=True))
 MORE = (Head('map', tune=True), Head('anchors', read='values', tune=True), Head('anchors', tune=True, fresh=True), Head('anchors', tune=True, learned=True))
 
-FEW = (Head('avg'), Head('anchors', read='values'), Head('avg', tune=True), Head('anchors', tune=True))
+FEW = (Head('avg'), Head('anchors', read='values'), Head('both'), Head('avg', tune=True), Head('anchors', tune=True))
 THREE = (Pre('rope'), Pre('rope+sincos'), Pre('rope', 'paper'))
 
 def _on_sets(seed): return [(name, seed, pre, FEW) for pre in THREE for name in ('liver', 'vowels', 'motions')]
@@ -238,7 +239,7 @@ PLANS = dict(
     screen=[('digits', 0, Pre('rope'), PROBES + TUNED), ('digits', 0, Pre('rope+sincos'), PROBES + TUNED + MORE)]
            + [('digits', 0, pre, PROBES + (Head('avg', tune=True), Head('anchors', tune=True))) for pre in (Pre('sincos', 'paper'), Pre('rope+fourier'), Pre('rope', 'paper'))]
            + [('digits', 0, Pre('rope', cls=True), (Head('token'), Head('token', tune=True), Head('anchors'))), ('digits', 0, Pre('rope+sincos', every=True), PROBES)],
-    tuning=[('digits', 0, Pre('rope+sincos'), [Head('anchors', tune=True, decay=.75), Head('anchors', tune=True, jitter=.5), Head('anchors', tune=True, longer=2.)])],
+    tuning=[('digits', 0, Pre('rope+sincos'), [Head('both'), Head('anchors', tune=True, decay=.75), Head('anchors', tune=True, jitter=.5), Head('anchors', tune=True, longer=2.)])],
     sets0=_on_sets(0),
     sets1=_on_sets(1),
     digits1=[('digits', 1, pre, FEW) for pre in THREE],
