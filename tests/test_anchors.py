@@ -50,10 +50,10 @@ def test_asking_is_predicting_hidden_tokens_there(code, cls, attention):
 
 
 # %% e95a36b4
-@pytest.mark.parametrize('read', READS)
+@pytest.mark.parametrize('read, mean', [('states', False), ('states', True), ('values', False)])
 @pytest.mark.parametrize('code, attention', [('rope', 'all'), ('rope+fourier', 'visible')])
-def test_dense_ragged_padded_and_exported_agree(read, code, attention):
-    clf = to_timm(small(True, attention, pos_encoding=code), 4, 'anchors', anchors=PLACES, pool_kw=dict(read=read)).eval()
+def test_dense_ragged_padded_and_exported_agree(read, mean, code, attention):
+    clf = to_timm(small(True, attention, pos_encoding=code), 4, 'anchors', anchors=PLACES, pool_kw=dict(read=read, mean=mean)).eval()
     values, positions = scattered()
     dense = clf(values, positions)
     assert dense.shape == (3, 4)
@@ -81,7 +81,7 @@ def test_the_order_of_the_anchors_is_the_order_of_the_features():
 
 
 # %% 4483ca1c
-@pytest.mark.parametrize('kw', [dict(pool_kw=dict(read='values')), dict(pool_kw=dict(learned=True)), dict(pool_kw=dict(d_model=24, nhead=2, depth=1)), {}])
+@pytest.mark.parametrize('kw', [dict(pool_kw=dict(read='values', mean=True)), dict(pool_kw=dict(learned=True)), dict(pool_kw=dict(d_model=24, nhead=2, depth=1)), {}])
 def test_saved_and_loaded_by_us_and_by_timm(kw, tmp_path):
     clf = to_timm(small(), 4, 'anchors', anchors=torch.tensor(PLACES), **kw).eval()
     if clf.attn_pool.moved is not None: clf.attn_pool.moved.data += 1
@@ -103,7 +103,7 @@ def test_the_decoder_comes_along_unless_another_is_asked_for():
 
 
 # %% 86761e16
-@pytest.mark.parametrize('pool_kw', [{}, dict(read='values'), dict(learned=True)])
+@pytest.mark.parametrize('pool_kw', [{}, dict(read='values'), dict(learned=True), dict(mean=True)])
 def test_every_parameter_gets_a_gradient(pool_kw):
     clf = to_timm(small(pos_encoding='rope+fourier'), 4, 'anchors', anchors=PLACES, pool_kw=pool_kw).train()
     clf(*scattered()).square().sum().backward()
