@@ -23,7 +23,8 @@ from timm.models import checkpoint, register_notrace_function, register_notrace_
 
 from .checks import ArgumentValueError, choice, renamed
 from .codes import CoordinateCode
-from .rope import ADDED, AddedPositions, NDPRope, axis_width, complex_turns, per_axis_unit, rotate, rotate_pairs, side_by_side
+from .rope import (ADDED, AddedPositions, NDPRope, axis_width, complex_turns, per_axis_unit, rotate, rotate_pairs,
+                           side_by_side)
 from .threads import alone, share
 from .tubelets import Ragged, check_tokens
 
@@ -70,15 +71,16 @@ class EncoderConfig:
     n_pos_dims:int=1                 # position axes, D
     p:float|tuple[float, ...]=.75    # fraction of the frequencies that turn, see `NDPRope`
     base:float|tuple[float, ...]=10000.  # slowest over fastest frequency, see `NDPRope`
-    pos_encoding:str='rope'          # 'rope', or what is added to the embeddings instead: 'absolute', 'sincos', 'learned', 'fourier'; both: 'rope+sincos', 'rope+fourier'
+    pos_encoding:str='rope'          # 'rope', or what is added to the embeddings instead, or both: see `POS_ENCODINGS`
     max_tokens:int|None=None         # rows of a learned table; used with 'learned' alone
     init_values:float|None=None      # start of LayerScale's factors on each branch (arXiv 2103.17239); None: no LayerScale
     act:str|None=None                # activation in the MLP, timm's name for it; None: SiLU, and GELU in a ViT's blocks
     factor_axis:int|None=None        # attend along the other axes, then along this one (see Factorized attention); None: all tokens at once
-    unit:float|tuple[float, ...]=1.  # coordinates over which the fastest pair turns by one radian, see `NDPRope`; `suggest_rope` finds them
+    unit:float|tuple[float, ...]=1.  # coordinates over which the fastest pair turns by one radian, see `NDPRope`
 
     def __post_init__(self):
-        self.p, self.base, self.unit = (tuple(v) if isinstance(v, list) else v for v in (self.p, self.base, self.unit))     # as JSON gives them
+        for name in ('p', 'base', 'unit'):                            # as JSON gives them
+            if isinstance(value := getattr(self, name), list): setattr(self, name, tuple(value))
         for f in fields(self): check_number(f.name, getattr(self, f.name), f.type)
         if self.d_model < 1: raise ValueError(f'd_model: got {self.d_model}; takes 1 or more')
         if self.depth < 1: raise ValueError(f'depth: got {self.depth}; takes 1 or more blocks')
@@ -88,7 +90,8 @@ class EncoderConfig:
         if self.pos_encoding == 'absolute' and self.d_model % 2: raise ValueError(f"d_model: got {self.d_model}; takes an even width with pos_encoding='absolute'")
         choice('pos_encoding', self.pos_encoding, POS_ENCODINGS)
         if self.pos_encoding in ADDED and per_axis_unit(self.unit, self.n_pos_dims) != (1.,) * self.n_pos_dims:
-            raise ArgumentValueError('unit', f'{self.unit} with pos_encoding={self.pos_encoding!r}', "1, or pos_encoding='rope', 'fourier' or both, which know units")
+            got = f'{self.unit} with pos_encoding={self.pos_encoding!r}'
+            raise ArgumentValueError('unit', got, "1, or pos_encoding='rope', 'fourier' or both, which know units")
         try: get_act_layer(self.act)
         except KeyError: raise ValueError(f"act: got {self.act!r}; takes the name of an activation of timm: 'silu', 'gelu', 'gelu_tanh', ...") from None
         if not self.layer_norm_eps >= 0: raise ValueError(f'layer_norm_eps: got {self.layer_norm_eps}; takes 0 or more')
@@ -115,7 +118,8 @@ class EncoderConfig:
         if kind == 'rope': return None
         with renamed({'head_dim': 'd_model'}):
             if kind == 'sincos': axis_width(self.d_model, self.n_pos_dims)
-        if kind in ADDED and not self.turns: return AddedPositions(kind, self.d_model, self.max_tokens, prefix, **kwargs)
+        if kind in ADDED and not self.turns:
+            return AddedPositions(kind, self.d_model, self.max_tokens, prefix, **kwargs)
         return CoordinateCode(kind, self.d_model, self.n_pos_dims, self.base, self.unit, **kwargs)
 
 # %% ../nbs/04_encoder.ipynb #df2e3fab

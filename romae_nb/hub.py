@@ -246,7 +246,7 @@ def save_encoder(
 def to_timm(
     model:MaskedAutoencoder|nn.Module,  # pre-trained: a masked autoencoder, or a RoMAE or ViT of timm
     num_classes:int=1000,               # of the fresh head
-    global_pool:str|None=None,          # what the head reads; None: as the model has it, else CLS, else the mean; 'anchors' takes the pre-trained decoder along, unless pool_kw names another
+    global_pool:str|None=None,          # what the head reads; None: as the model has it, else CLS, else the mean. 'anchors' takes the decoder along
     img_size:int|tuple[int, int]|None=None,  # another image size: position tables are interpolated; None keeps it
     probe:bool=False,                   # batch norm without parameters before the linear layer, all else frozen
     label_map:dict|str|Path|None=None,  # new class number -> number in the old head, whose rows are kept; or a JSON file with lists src and dst
@@ -260,15 +260,18 @@ def to_timm(
     if fixed := set(kwargs) & {'p', 'base', 'unit', 'num_heads', 'norm_eps', 'factor_axis', 'pos_encoding'}: raise ValueError(f'{min(fixed)}: got {kwargs[min(fixed)]!r}; takes none, it changes what the weights mean')
     name, args = described(encoder)
     args |= dict(num_classes=num_classes, global_pool=_pool_of(encoder) if global_pool is None else global_pool)
-    if isinstance(model, MaskedAutoencoder) and args['global_pool'] == 'anchors': kwargs = dict(anchors=model.anchors) | kwargs
-    carried = isinstance(model, MaskedAutoencoder) and args['global_pool'] == 'anchors' and not {'d_model', 'nhead', 'depth'} & set(kwargs.get('pool_kw') or {})
+    asks = isinstance(model, MaskedAutoencoder) and args['global_pool'] == 'anchors'
+    if asks: kwargs = dict(anchors=model.anchors) | kwargs
+    carried = asks and not {'d_model', 'nhead', 'depth'} & set(kwargs.get('pool_kw') or {})        # these ask for a decoder anew
     if carried: kwargs = kwargs | dict(pool_kw=_decoder_settings(model, kwargs.get('pool_kw')))
     if isinstance(encoder, RoMAE): args['weight_init'] = 'trunc_normal'             # for the head; pre-training's own would be too wide
     else: args['fc_norm'] = None if args['global_pool'] in ('avg', 'avgmax', 'max') else False                      # timm's own choice
     if probe and args['global_pool'] in ('dense', ''): raise ValueError(f"global_pool: got {args['global_pool']!r} for a probe; takes one that gives one vector per sample")
     new = timm.create_model(name, **{k: tuple(v) if isinstance(v, list) else v for k, v in args.items()} | kwargs).to(next(encoder.parameters()))
     _carry(encoder, new, [k for k in kwargs if k not in ('anchors', 'pool_kw')])                # these are the head's
-    if carried: new.attn_pool.decoder.load_state_dict({k: model.decoder.state_dict()[k] for k in new.attn_pool.decoder.state_dict()})
+    if carried:                                                       # all but the prediction's layer, where states are read
+        own, trained = new.attn_pool.decoder, model.decoder.state_dict()
+        own.load_state_dict({k: trained[k] for k in own.state_dict()})
     if label_map is not None and new.global_pool == encoder.global_pool: _carry_head(encoder, new)
     if img_size is not None: _resize(new, to_2tuple(img_size))
     if probe and label_map is not None: raise ValueError('label_map: got one for a probe, whose head starts anew; takes None')
@@ -278,7 +281,8 @@ def to_timm(
 def _decoder_settings(mae, more):
     "Settings of a pool of anchors that a pre-trained decoder fits into."
     if mae.decoder.block != 'romae':
-        raise ArgumentValueError('global_pool', f"'anchors' for a decoder of blocks {mae.decoder.block!r}", "another one, or decoder_block='romae'")
+        got = f"'anchors' for a decoder of blocks {mae.decoder.block!r}"
+        raise ArgumentValueError('global_pool', got, "another one, or decoder_block='romae'")
     mine = {k: v for k, v in vars(mae.decoder.cfg).items() if k != 'max_tokens'}
     return mine | dict(out_dim=mae.scoring.out_dim(mae.patch_dim), attention=mae.decoder.attention) | dict(more or {})
 

@@ -80,7 +80,7 @@ class MaskedAutoencoder(nn.Module):
         encoder_pos:str='learned',           # a ViT's position table: 'learned', or 'sincos2d': the original MAE's, fixed
         decoder_pos:str|None=None,           # what `EncoderConfig.pos_encoding` takes; None: a RoMAE's own, 'sincos' for a ViT
         decoder_block:str|None=None,         # 'romae' or 'vit'; None: as the encoder's
-        anchors=None,                        # places that stand for those of the data, (M, D): heads and features ask the decoder there; `pretrain_learner` finds some
+        anchors=None,                        # places that stand for those of the data, (M, D), to ask the decoder at
         decoder_attention:str='all',         # what hidden tokens see: 'all' tokens, or 'visible' ones and themselves, see `predict_at`
     ):
         super().__init__()

@@ -141,7 +141,7 @@ class RoMAE(nn.Module):
         mlp_dim:int|None=None,              # MLP width itself, instead of the ratio
         p:float|tuple[float, ...]=.75,      # fraction of the frequencies that turn
         base:float|tuple[float, ...]=10000.,# slowest over fastest frequency
-        pos_encoding:str='rope',            # or added to the tokens: 'absolute' and 'learned' by index, 'sincos' and 'fourier' by coordinate; both: 'rope+sincos', 'rope+fourier'
+        pos_encoding:str='rope',            # or added to the tokens, or both: see `POS_ENCODINGS`
         norm_eps:float=1e-12,               # of RMSNorm; the reference's
         drop_rate:float=0.,                 # dropout in the head
         pos_drop_rate:float=0.,             # dropout on rotated queries and keys
@@ -156,8 +156,8 @@ class RoMAE(nn.Module):
         dynamic_img_pad:bool=False,         # pad images that tubelets do not divide, instead of refusing them; timm's name
         weight_init:str='trunc_normal',     # linear layers: 'trunc_normal' (0.02, classifiers), or 'torch' (torch's own, pre-training)
         unit:float|tuple[float, ...]=1.,    # coordinates over which the fastest pair turns by one radian
-        anchors=None,                       # places that a head with global_pool='anchors' asks at, (M, D): see `AnchorPool`
-        pool_kw:dict|None=None,             # settings of the pooling: of 'anchors' those of `anchor_pool`, of 'map' queries=1, how many ask
+        anchors=None,                       # places that global_pool='anchors' asks at, (M, D): see `AnchorPool`
+        pool_kw:dict|None=None,             # of the pooling: for 'anchors' see `anchor_pool`; for 'map' queries=1
         device=None,                        # where the parameters live
         dtype=None,                         # their type
     ):
@@ -247,7 +247,8 @@ def _make_pool(self:RoMAE, global_pool, dd):
     if global_pool != 'map': return None, self.embed_dim
     keywords(self.pool_kw, {'queries'}, "global_pool='map'")
     queries = whole('pool_kw: queries', self.pool_kw.get('queries', 1), low=1)
-    pool = AttentionPoolLatent(self.embed_dim, num_heads=self.cfg.nhead, norm_layer=RmsNorm, latent_len=queries, pool_type='token' if queries == 1 else '', **dd)
+    kw = dict(num_heads=self.cfg.nhead, norm_layer=RmsNorm, latent_len=queries, pool_type='token' if queries == 1 else '')
+    pool = AttentionPoolLatent(self.embed_dim, **kw, **dd)
     return pool, queries * self.embed_dim
 
 @patch
@@ -256,7 +257,8 @@ def reset_classifier(self:RoMAE,
     global_pool:str|None=None,  # one of `POOLS`; None keeps the present one
 ):
     "A fresh head: norm and linear layer. Raises AssertionError for an unknown pooling: timm's callers probe for that type."
-    kept = self.attn_pool if isinstance(self.attn_pool, AnchorPool) and global_pool in (None, 'anchors') else None      # its decoder was trained
+    kept = None
+    if isinstance(self.attn_pool, AnchorPool) and global_pool in (None, 'anchors'): kept = self.attn_pool   # was trained
     try: self._make_head(num_classes, self.global_pool if global_pool is None else global_pool, **get_device_dtype(self))
     except ValueError as e: raise AssertionError(str(e)) from e
     if kept is not None: self.attn_pool = kept
@@ -306,7 +308,7 @@ def forward_head(self:RoMAE,
     x:Tensor|Ragged,            # from `forward_features`
     pre_logits:bool=False,      # stop behind pooling
     pad_mask:Tensor|None=None,  # (B, N) bool, needed for the mean over real tokens
-    positions:Tensor|Ragged|None=None,  # as for `forward_features`; read by 'anchors' alone, None takes those of images of the nominal size
+    positions:Tensor|Ragged|None=None,  # as for `forward_features`, for 'anchors'; None: of images of the nominal size
 ) -> Tensor|Ragged:             # (B, num_classes), or one per token with 'dense'; (..., d) with pre_logits or without classes
     "Pool, then classify."
     if self.global_pool == 'anchors': x = self.attn_pool(x, self._places(x, positions), pad_mask)
@@ -321,7 +323,8 @@ def _places(self:RoMAE, x, positions):
     "Where the tokens of these features sit."
     if positions is not None: return positions
     if isinstance(x, Ragged) or x.shape[1] - self.num_prefix_tokens != (n := image_tokens(self.img_size, self.cut)):
-        raise ArgumentValueError('positions', "None with global_pool='anchors'", f'the positions of the tokens; None for images of {self.img_size} pixels alone')
+        takes = f'the positions of the tokens; None for images of {self.img_size} pixels alone'
+        raise ArgumentValueError('positions', "None with global_pool='anchors'", takes)
     return self.cut.places(x.new_empty(1, self.in_chans, *self.img_size)).expand(x.shape[0], -1, -1)
 
 @patch
@@ -338,7 +341,8 @@ def forward(self:RoMAE,
     "Logits of a batch."
     features = self.forward_features(values, positions, pad_mask)
     if self.global_pool != 'anchors': return self.forward_head(features, pad_mask=pad_mask)
-    return self.forward_head(features, pad_mask=pad_mask, positions=self.cut.places(values) if positions is None else positions)
+    if positions is None: positions = self.cut.places(values)
+    return self.forward_head(features, pad_mask=pad_mask, positions=positions)
 
 # %% ../nbs/05_romae.ipynb #49a9607a
 @patch
@@ -393,12 +397,14 @@ def group_matcher(self:RoMAE,
     "Layer groups for layer-wise rates: embedding, each block, head."
     return dict(stem=r'^embed', blocks=r'^blocks\.(\d+)', head=r'^fc_norm|^head|^attn_pool')
 
-_POOL_TOKENS = tuple(f'attn_pool.{n}' for n in ('moved', 'decoder.mask_token', 'decoder.added.frequencies', 'decoder.channel.weight'))
+_POOL_TOKENS = ('attn_pool.latent', 'attn_pool.moved', 'attn_pool.decoder.mask_token', 'attn_pool.decoder.added.frequencies',
+                'attn_pool.decoder.channel.weight')
 
 @patch
 def no_weight_decay(self:RoMAE) -> set[str]:  # parameter names
     "Parameters that weight decay should spare, beside norms and biases."
-    return {'embed.cls_token', 'embed.added.table', 'embed.added.frequencies', 'embed.channel.weight', 'attn_pool.latent', *_POOL_TOKENS} & {n for n, _ in self.named_parameters()}
+    spared = {'embed.cls_token', 'embed.added.table', 'embed.added.frequencies', 'embed.channel.weight', *_POOL_TOKENS}
+    return spared & {n for n, _ in self.named_parameters()}
 
 @patch
 def set_grad_checkpointing(self:RoMAE,

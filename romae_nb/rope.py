@@ -111,7 +111,7 @@ class NDPRope(nn.Module):
         n_dims:int=1,                    # axes, D
         p:float|tuple[float, ...]=.75,   # fraction of the frequencies that turn, for all axes or one each; the paper's choice
         base:float|tuple[float, ...]=10000.,  # ratio of slowest to fastest frequency, for all axes or one each; RoPE's usual one
-        unit:float|tuple[float, ...]=1.,  # coordinates over which the fastest pair turns by one radian, for all axes or one each
+        unit:float|tuple[float, ...]=1.,  # coordinates over which the fastest pair turns by a radian, for all axes or one each
     ):
         super().__init__()
         self.head_dim, self.n_dims, self.axis_dim = head_dim, n_dims, axis_width(head_dim, n_dims)

@@ -56,12 +56,14 @@ def test_noise_has_its_deviation():
 def test_channel_numbers_stay():
     rows = [np.array([[1., 5.], [2., 6.], [1., 9.]]), np.array([[2., 5.], [2., 8.], [1., 9.]])]
     out = jittered(JitterPositions(shift=3., noise=1.), rows, channel_axis=0).positions
-    assert all(np.array_equal(out[i][:, 0], rows[i][:, 0]) and (out[i][:, 1].numpy() != rows[i][:, 1]).all() for i in range(2))
+    for got, was in zip(out, rows):
+        assert np.array_equal(got[:, 0], was[:, 0]) and (got[:, 1].numpy() != was[:, 1]).all()
 
 
 # %% 45693ba2
 def test_ragged_and_padded_get_the_same():
-    a, b = (jittered(JitterPositions(shift=1., stretch=.2, noise=.1, seed=3), ROWS, **kw) for kw in ({}, dict(layout='padded')))
+    how = dict(shift=1., stretch=.2, noise=.1, seed=3)
+    a, b = (jittered(JitterPositions(**how), ROWS, **kw) for kw in ({}, dict(layout='padded')))
     padded = b.positions.transpose(1, 2)
     assert torch.equal(a.positions[0], padded[0]) and torch.equal(a.positions[1], padded[1][:4])
     assert b.pad_mask.tolist() == [[False] * 6, [False] * 4 + [True] * 2]
@@ -76,7 +78,8 @@ def test_training_alone_is_jittered_and_a_state_leads_on():
 
     ds = IrregularDataset([np.ones(4, np.float32)] * 8, [np.arange(4.) + 1] * 8, list('abababab'))
     dls = dataloaders(ds, splits=(range(4), range(4, 8)), bs=2, device='cpu')
-    learn = finetune_learner(dls, 'romae_tiny_shallow', embed_dim=16, num_heads=2, verbose=False, cbs=[JitterPositions(shift=.5), Look()])
+    cbs = [JitterPositions(shift=.5), Look()]
+    learn = finetune_learner(dls, 'romae_tiny_shallow', embed_dim=16, num_heads=2, verbose=False, cbs=cbs)
     with learn.no_bar(), learn.no_logging(): learn.fit(1)
     assert all((low != 1) == training for training, low in seen) and len(seen) == 4
     cb = JitterPositions(shift=1.)
@@ -99,7 +102,8 @@ def test_errors_name_what_is_wrong():
     refused(lambda: JitterPositions(shift=1., axes=1), 'axes', '1')
     refused(lambda: jittered(JitterPositions(shift=(1., 1., 1.)), ROWS), 'shift', '3 numbers')
     refused(lambda: jittered(JitterPositions(shift=1., axes=(2,)), ROWS), 'axes', '(2,)')
-    refused(lambda: jittered(JitterPositions(shift=1., axes=(0,)), [np.array([[1., 5.]])], channel_axis=0), 'axes', 'channel')
+    on_channel = JitterPositions(shift=1., axes=(0,))
+    refused(lambda: jittered(on_channel, [np.array([[1., 5.]])], channel_axis=0), 'axes', 'channel')
     grid = GridDataset(torch.randn(4, 1, 8, 8), labels=[0, 1, 0, 1])
     cb = JitterPositions(shift=1.)
     cb.learn = SimpleNamespace(dls=dataloaders(grid, grid, bs=2, device='cpu'), xb=(torch.randn(2, 1, 8, 8),))

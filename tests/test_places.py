@@ -50,7 +50,8 @@ def test_grids_and_padded_batches():
     choice = suggest_rope(dls, cut=Tubelets((1, 4, 4), 1, 2))
     assert choice.extent == (7., 7.) and choice.spacing == (1., 1.)
     assert suggest_anchors(dls, cut=Tubelets((1, 16, 16), 1, 2)) == [[1., 1.], [1., 2.], [2., 1.], [2., 2.]]
-    ds = IrregularDataset([np.ones(3, np.float32), np.ones(5, np.float32)], [np.array([5., 6., 7.]), np.array([5., 6., 7., 8., 9.])])
+    times = [np.array([5., 6., 7.]), np.array([5., 6., 7., 8., 9.])]
+    ds = IrregularDataset([np.ones(len(t), np.float32) for t in times], times)
     padded = dataloaders(ds, ds, bs=2, device='cpu', layout='padded')
     assert suggest_rope(padded).extent == suggest_rope(series([5., 6., 7.], [5., 6., 7., 8., 9.])).extent
     assert suggest_anchors(padded) == [[5.], [6.], [7.], [8.], [9.]]

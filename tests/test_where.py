@@ -12,7 +12,7 @@ import numpy as np, pandas as pd, pytest
 # %% 1c12c3ea
 TOP = next(p for p in (Path.cwd(), *Path.cwd().parents) if (p/'recipes').is_dir())
 RESULTS = json.loads((TOP/'recipes'/'results'/'heads'/'summary.json').read_text(encoding='utf-8'))
-SETS = dict(digits='digits, 100 labels', liver='pbcseq, 178 labels', vowels='JapaneseVowels, 45 labels', motions='BasicMotions, 18 labels')
+SETS = dict(digits='digits', liver='pbcseq', vowels='JapaneseVowels', motions='BasicMotions')
 
 def code_name(pre):
     "A way to pre-train, in words."
@@ -21,12 +21,20 @@ def code_name(pre):
 
 def head_name(head):
     "A head, in words."
-    what = dict(avg='mean', token='CLS', stats='mean, deviation, maximum').get(head['pool'])
-    if head['pool'] == 'map': what = f"attention pooling, {head['queries']} quer{'y' if head['queries'] == 1 else 'ies'}"
+    what = dict(avg='mean', token='CLS', stats='mean, deviation, maximum',
+                both="mean and decoder's values at anchors").get(head['pool'])
+    if head['pool'] == 'map': what = f"attention pooling, queries: {head['queries']}"
     if head['pool'] == 'anchors': what = f"decoder's {head['read']} at anchors"
-    more = dict(fresh=', decoder from scratch', learned=', places learned', longer=', twice as long', decay=', layer decay 0.75', jitter=', places jittered')
-    what += ''.join(word for key, word in more.items() if head[key] not in (False, None, 0, 1.))
+    more = dict(mean=' and mean', fresh=', decoder from scratch', learned=', places learned', longer=', twice as long',
+                decay=', layer decay 0.75', jitter=', places jittered')
+    what += '' if head['n'] == 64 else f", {head['n']} at most"
+    what += ''.join(word for key, word in more.items() if head[key] is True or head[key] not in (False, None, 0, 1.))
     return what + (', fine-tuned' if head['tune'] else ', frozen')
 
-ARMS = pd.DataFrame([dict(set=a['task'], code=code_name(a['pre']), head=head_name(a['head']), seed=int(seed), score=score, loss=a['losses'][seed])
-                     for a in RESULTS['arms'] for seed, score in a['scores'].items()])
+def rows_of(arm):
+    "A row per seed."
+    names = dict(set=arm['task'], code=code_name(arm['pre']), head=head_name(arm['head']))
+    return [names | dict(seed=int(seed), score=score, loss=arm['losses'][seed])
+            for seed, score in arm['scores'].items()]
+
+ARMS = pd.DataFrame([row for arm in RESULTS['arms'] for row in rows_of(arm)])
