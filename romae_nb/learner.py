@@ -471,9 +471,10 @@ def _finetune_model(model, geometry, num_classes, kw, dls):
     return type(model).__name__, model
 
 def _with_anchors(model, geometry, kw, dls):
-    "Keywords of a head: what was measured to be best where tokens sit anywhere, a decoder's states at anchors; places from the data where none are known."
+    "Keywords of a head: where tokens sit anywhere, a decoder's states at anchors beside the mean, unless another is asked for."
     asks = isinstance(model, MaskedAutoencoder) and can_be_asked(model.decoder)
-    if 'global_pool' not in kw and asks and not geometry.on_grid: kw = kw | dict(global_pool='anchors')
+    if 'global_pool' not in kw and asks and not geometry.on_grid:
+        kw = kw | dict(global_pool='anchors', pool_kw=dict(mean=True) | dict(kw.get('pool_kw') or {}))
     if kw.get('global_pool') != 'anchors' or 'anchors' in kw: return kw
     known = getattr(model, 'anchors', None)
     return kw | dict(anchors=suggest_anchors(dls, cut=_cut_of(model)) if known is None else known)

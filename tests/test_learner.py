@@ -191,7 +191,7 @@ def test_classifiers_ask_the_decoder_where_tokens_sit_anywhere():
     mae = pretrainer(dls).model
     assert 1 < len(mae.anchors) <= 64 and len(mae.anchors[0]) == 1
     clf = finetune_learner(dls, mae, verbose=False).model
-    assert clf.global_pool == 'anchors' and clf.anchors == mae.anchors
+    assert clf.global_pool == 'anchors' and clf.anchors == mae.anchors and clf.attn_pool.mean_norm is not None
     assert torch.equal(clf.attn_pool.decoder.embed.weight, mae.decoder.embed.weight)
     assert finetune_learner(dls, mae, verbose=False, global_pool='avg').model.global_pool == 'avg'
     few = finetune_learner(dls, mae, verbose=False, anchors=[[1.], [5.]]).model

@@ -38,3 +38,32 @@ def rows_of(arm):
             for seed, score in arm['scores'].items()]
 
 ARMS = pd.DataFrame([row for arm in RESULTS['arms'] for row in rows_of(arm)])
+
+
+# %% 9abb2b45
+VALUES, STATES = "decoder's values at anchors, frozen", "decoder's states at anchors and mean, fine-tuned"
+
+def mean_over_sets(head, code):
+    "Mean over data sets of the means over seeds; NaN where a set lacks the arm."
+    found = ARMS[(ARMS['head'] == head) & (ARMS.code == code)].groupby('set').score.mean()
+    return found.reindex(list(SETS)).mean(skipna=False)
+
+
+# %% 331b7966
+def test_all_that_was_tried_is_there():
+    assert set(ARMS.set) == set(SETS) and ARMS.score.between(0, 1).all()
+    assert len(ARMS[(ARMS.set == 'digits') & (ARMS.seed == 0)]) >= 10
+    assert not ARMS.duplicated(['set', 'code', 'head', 'seed']).any()
+
+
+# %% 8d4cfcb5
+@pytest.mark.parametrize('code', ['rope, fitted', 'rope+sincos, fitted'])
+def test_the_default_of_embeddings_beats_the_mean_over_the_sets(code):
+    assert mean_over_sets(VALUES, code) > mean_over_sets('mean, frozen', code)
+
+
+# %% 91d22761
+def test_the_default_head_of_fine_tuning_is_the_best_over_the_sets():
+    code = 'rope+sincos, fitted'
+    others = ['mean, fine-tuned', "decoder's states at anchors, fine-tuned"]
+    assert all(mean_over_sets(STATES, code) > mean_over_sets(head, code) for head in others)
