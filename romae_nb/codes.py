@@ -20,7 +20,7 @@ class CoordinateCode(nn.Module):
     "Codes of coordinates that are added to tokens: sines and cosines, on a ladder of frequencies."
     table = None                 # a learned table by index, which `AddedPositions` may have and this has not
     def __init__(self,
-        kind:str,                # 'sincos': every axis has its own slice, all fixed; 'fourier': mixed axes, frequencies and gains learned
+        kind:str,                # 'sincos': a slice for each axis, fixed; 'fourier': mixed axes, all learned
         dim:int,                 # width of a token
         n_dims:int=1,            # axes, D
         base:float|tuple[float, ...]=10000.,  # ratio of slowest to fastest frequency, for all axes or one each
@@ -38,7 +38,8 @@ class CoordinateCode(nn.Module):
         self.gain = nn.Parameter(torch.empty(dim // 2 * 2, **dd)) if learned else None
         self.reset_parameters()
 
-    def extra_repr(self): return f'{self.kind!r}, dim={self.dim}, n_dims={self.n_dims}, base={self.base}, unit={self.unit}'
+    def extra_repr(self):
+        return f'{self.kind!r}, dim={self.dim}, n_dims={self.n_dims}, base={self.base}, unit={self.unit}'
 
     @torch.no_grad()
     def reset_parameters(self):

@@ -19,8 +19,10 @@ PLACES = [[2., 3.], [10., 4.], [5., 15.], [18., 18.], [9., 9.]]
 def small(cls=True, attention='all', **kw):
     "A small masked autoencoder over scattered observations in the plane."
     torch.manual_seed(0)
-    kw = dict(tubelet_size=(1, 1, 1), in_chans=1, n_pos_dims=2, embed_dim=32, num_heads=2, depth=2, base=32., weight_init='torch', class_token=cls) | kw
-    return MaskedAutoencoder('romae_tiny_shallow', kw, decoder_dim=16, decoder_heads=2, decoder_depth=2, decoder_attention=attention).eval()
+    kw = dict(tubelet_size=(1, 1, 1), in_chans=1, n_pos_dims=2, embed_dim=32, num_heads=2, depth=2, weight_init='torch',
+              base=32., class_token=cls) | kw
+    decoder = dict(decoder_dim=16, decoder_heads=2, decoder_depth=2, decoder_attention=attention)
+    return MaskedAutoencoder('romae_tiny_shallow', kw, **decoder).eval()
 
 def scattered(rows=3, n=10, seed=0):
     "Values and positions of a dense batch."
@@ -50,10 +52,11 @@ def test_asking_is_predicting_hidden_tokens_there(code, cls, attention):
 
 
 # %% e95a36b4
-@pytest.mark.parametrize('read', READS)
+@pytest.mark.parametrize('read, mean', [('states', False), ('states', True), ('values', False)])
 @pytest.mark.parametrize('code, attention', [('rope', 'all'), ('rope+fourier', 'visible')])
-def test_dense_ragged_padded_and_exported_agree(read, code, attention):
-    clf = to_timm(small(True, attention, pos_encoding=code), 4, 'anchors', anchors=PLACES, pool_kw=dict(read=read)).eval()
+def test_dense_ragged_padded_and_exported_agree(read, mean, code, attention):
+    mae = small(True, attention, pos_encoding=code)
+    clf = to_timm(mae, 4, 'anchors', anchors=PLACES, pool_kw=dict(read=read, mean=mean)).eval()
     values, positions = scattered()
     dense = clf(values, positions)
     assert dense.shape == (3, 4)
@@ -61,7 +64,8 @@ def test_dense_ragged_padded_and_exported_agree(read, code, attention):
     assert torch.allclose(clf(*ragged), dense, atol=1e-5)
     short = Ragged.from_rows([values[0], values[1][:4]]), Ragged.from_rows([positions[0].T, positions[1].T[:4]])
     assert torch.allclose(clf(*short)[1], clf(values[1:2, :4], positions[1:2, :, :4])[0], atol=1e-5)
-    wide = torch.cat([values, torch.full((3, 2, 1), 9.)], 1), torch.cat([positions, torch.full((3, 2, 2), float('nan'))], 2)
+    wide = (torch.cat([values, torch.full((3, 2, 1), 9.)], 1),
+            torch.cat([positions, torch.full((3, 2, 2), float('nan'))], 2))
     pad = torch.zeros(3, 12, dtype=torch.bool)
     pad[:, 10:] = True
     assert torch.allclose(clf(*wide, pad), dense, atol=1e-5)
@@ -75,13 +79,15 @@ def test_dense_ragged_padded_and_exported_agree(read, code, attention):
 def test_the_order_of_the_anchors_is_the_order_of_the_features():
     mae = small()
     values, positions = scattered()
-    a, b = (to_timm(mae, 4, 'anchors', anchors=places).forward_head(mae.encoder.forward_features(values, positions), True, positions=positions)
+    encoded = mae.encoder.forward_features(values, positions)
+    a, b = (to_timm(mae, 4, 'anchors', anchors=places).forward_head(encoded, True, positions=positions)
             for places in (PLACES, PLACES[::-1]))
     assert torch.allclose(a.unflatten(1, (5, -1)), b.unflatten(1, (5, -1)).flip(1), atol=1e-5)
 
 
 # %% 4483ca1c
-@pytest.mark.parametrize('kw', [dict(pool_kw=dict(read='values')), dict(pool_kw=dict(learned=True)), dict(pool_kw=dict(d_model=24, nhead=2, depth=1)), {}])
+@pytest.mark.parametrize('kw', [{}, dict(pool_kw=dict(read='values', mean=True)), dict(pool_kw=dict(learned=True)),
+                                dict(pool_kw=dict(d_model=24, nhead=2, depth=1))])
 def test_saved_and_loaded_by_us_and_by_timm(kw, tmp_path):
     clf = to_timm(small(), 4, 'anchors', anchors=torch.tensor(PLACES), **kw).eval()
     if clf.attn_pool.moved is not None: clf.attn_pool.moved.data += 1
@@ -103,7 +109,7 @@ def test_the_decoder_comes_along_unless_another_is_asked_for():
 
 
 # %% 86761e16
-@pytest.mark.parametrize('pool_kw', [{}, dict(read='values'), dict(learned=True)])
+@pytest.mark.parametrize('pool_kw', [{}, dict(read='values'), dict(learned=True), dict(mean=True)])
 def test_every_parameter_gets_a_gradient(pool_kw):
     clf = to_timm(small(pos_encoding='rope+fourier'), 4, 'anchors', anchors=PLACES, pool_kw=pool_kw).train()
     clf(*scattered()).square().sum().backward()
@@ -112,9 +118,11 @@ def test_every_parameter_gets_a_gradient(pool_kw):
 
 # %% 68cc9fbb
 def test_channel_tokens_are_asked_by_channel():
-    mae = MaskedAutoencoder('romae_tiny_shallow', dict(tubelet_size=(1, 1, 1), in_chans=3, n_pos_dims=2, channel_tokens=True, embed_dim=32, num_heads=2), decoder_dim=16, decoder_heads=2)
+    encoder = dict(tubelet_size=(1, 1, 1), in_chans=3, n_pos_dims=2, channel_tokens=True, embed_dim=32, num_heads=2)
+    mae = MaskedAutoencoder('romae_tiny_shallow', encoder, decoder_dim=16, decoder_heads=2)
     clf = to_timm(mae, 2, 'anchors', anchors=[[1., 4.], [3., 9.]])
-    values, positions = torch.randn(2, 5, 1), torch.stack([torch.tensor([[1., 2., 3., 1., 2.]]).expand(2, -1), torch.rand(2, 5) * 9], 1)
+    number = torch.tensor([[1., 2., 3., 1., 2.]]).expand(2, -1)
+    values, positions = torch.randn(2, 5, 1), torch.stack([number, torch.rand(2, 5) * 9], 1)
     ragged = Ragged.from_rows(list(values)), Ragged.from_rows(list(positions.transpose(1, 2)))
     assert clf(*ragged).shape == (2, 2)
 
@@ -122,7 +130,8 @@ def test_channel_tokens_are_asked_by_channel():
 # %% 2272b81a
 def test_images_have_places_of_their_own():
     grid = grid_positions((2, 2)).T * 2 - .5
-    model = timm.create_model('romae_tiny_shallow', img_size=32, tubelet_size=(1, 8, 8), num_classes=3, global_pool='anchors', anchors=grid).eval()
+    kw = dict(img_size=32, tubelet_size=(1, 8, 8), num_classes=3, global_pool='anchors', anchors=grid)
+    model = timm.create_model('romae_tiny_shallow', **kw).eval()
     x = torch.randn(2, 3, 32, 32)
     features = model.forward_features(x)
     assert torch.allclose(model(x), model.forward_head(features)) and model.head_hidden_size == 4 * 32
@@ -131,18 +140,24 @@ def test_images_have_places_of_their_own():
     model.reset_classifier(5, 'avg')
     assert model(x).shape == (2, 5) and model.head_hidden_size == model.embed_dim
     model.reset_classifier(5, 'anchors')
+    before = model.attn_pool.decoder.embed.weight.clone()
+    model.reset_classifier(4)                                    # another head for the same pool
+    assert torch.equal(model.attn_pool.decoder.embed.weight, before) and model(x).shape == (2, 4)
+    model.reset_classifier(5)
     assert model(x).shape == (2, 5) and {'attn_pool.decoder.mask_token'} <= model.no_weight_decay()
 
 
 # %% 3546ae1c
 def test_several_queries_of_an_attention_pool():
     torch.manual_seed(0)
-    model = timm.create_model('romae_tiny_shallow', tubelet_size=(1, 1, 1), in_chans=1, num_classes=3, global_pool='map', pool_kw=dict(queries=4)).eval()
+    kw = dict(tubelet_size=(1, 1, 1), in_chans=1, num_classes=3, global_pool='map')
+    model = timm.create_model('romae_tiny_shallow', pool_kw=dict(queries=4), **kw).eval()
     values, positions = scattered()
     assert model.head.in_features == model.head_hidden_size == 4 * model.embed_dim
     dense = model(values, positions)
-    assert torch.allclose(model(Ragged.from_rows(list(values)), Ragged.from_rows(list(positions.transpose(1, 2)))), dense, atol=1e-5)
-    one = timm.create_model('romae_tiny_shallow', tubelet_size=(1, 1, 1), in_chans=1, num_classes=3, global_pool='map')
+    ragged = Ragged.from_rows(list(values)), Ragged.from_rows(list(positions.transpose(1, 2)))
+    assert torch.allclose(model(*ragged), dense, atol=1e-5)
+    one = timm.create_model('romae_tiny_shallow', **kw)
     assert one.head.in_features == one.embed_dim
 
 
@@ -158,7 +173,7 @@ def test_errors_name_what_is_wrong():
     refused(lambda: to_timm(mae, 4, 'anchors', anchors=[]), 'anchors')
     refused(lambda: to_timm(mae, 4, 'anchors', anchors=5), 'anchors', '5')
     refused(lambda: to_timm(mae, 4, 'anchors', anchors=[[1., float('nan')]]), 'anchors', 'nan')
-    refused(lambda: to_timm(mae, 4, 'anchors', anchors=PLACES, pool_kw=dict(reads='values')), 'reads', "did you mean 'read'")
+    refused(lambda: to_timm(mae, 4, 'anchors', anchors=PLACES, pool_kw=dict(reads='states')), 'reads', "mean 'read'")
     refused(lambda: to_timm(mae, 4, 'anchors', anchors=PLACES, pool_kw=dict(read='value')), 'read', "'value'")
     refused(lambda: to_timm(mae, 4, 'anchors', anchors=PLACES, pool_kw=dict(d_model=0)), 'd_model', '0')
     refused(lambda: to_timm(mae, 4, 'map', pool_kw=dict(queries=0)), 'queries', '0')

@@ -20,7 +20,8 @@ KINDS = ('fourier', 'rope+sincos', 'rope+fourier')
 def small(pos_encoding, **kw):
     "A small masked autoencoder over scattered observations in the plane."
     torch.manual_seed(0)
-    kw = dict(tubelet_size=(1, 1, 1), in_chans=1, n_pos_dims=2, embed_dim=32, num_heads=2, depth=2, pos_encoding=pos_encoding, base=32., weight_init='torch') | kw
+    kw = dict(tubelet_size=(1, 1, 1), in_chans=1, n_pos_dims=2, embed_dim=32, num_heads=2, depth=2, weight_init='torch',
+              pos_encoding=pos_encoding, base=32.) | kw
     return MaskedAutoencoder('romae_tiny_shallow', kw, decoder_dim=16, decoder_heads=2, decoder_depth=1).eval()
 
 def scattered(rows=3, n=10, seed=0):
@@ -32,9 +33,10 @@ def scattered(rows=3, n=10, seed=0):
 # %% 7836ef45
 def test_sincos_is_the_old_table_with_another_base():
     positions = torch.rand(7, 2) * 30
-    old = sincos_positions(positions.flip(-1) + 1, 64, 100.)               # that one counts from 1, and has the last axis first
+    old = sincos_positions(positions.flip(-1) + 1, 64, 100.)     # that one counts from 1, and has the last axis first
     assert torch.allclose(CoordinateCode('sincos', 64, 2, 100.)(positions), old, atol=1e-6)
-    assert torch.allclose(CoordinateCode('sincos', 64, 2, 100., unit=(2., 3.))(positions * torch.tensor([2., 3.])), old, atol=1e-5)
+    longer = CoordinateCode('sincos', 64, 2, 100., unit=(2., 3.))
+    assert torch.allclose(longer(positions * torch.tensor([2., 3.])), old, atol=1e-5)
 
 
 # %% 273b6237
@@ -93,8 +95,9 @@ def test_only_rope_alone_is_shift_invariant(kind):
 @pytest.mark.parametrize('kind', ['rope', *KINDS])
 def test_the_mean_knows_places_only_with_a_code(kind):
     torch.manual_seed(0)
-    model = timm.create_model('romae_tiny_shallow', tubelet_size=(1, 1, 1), in_chans=1, n_pos_dims=1, num_classes=0, pos_encoding=kind, class_token=False, depth=2,
-                              weight_init='torch').eval()
+    kw = dict(tubelet_size=(1, 1, 1), in_chans=1, n_pos_dims=1, num_classes=0, class_token=False,
+              depth=2, weight_init='torch')
+    model = timm.create_model('romae_tiny_shallow', pos_encoding=kind, **kw).eval()
     values, positions = torch.randn(2, 6, 1), torch.rand(2, 1, 6) * 20
     here, there = model(values, positions), model(values, positions + 5)
     assert torch.allclose(here, there, atol=1e-5) == (kind == 'rope')
@@ -142,7 +145,8 @@ def test_every_learned_number_gets_a_gradient():
 
 # %% c8b4e693
 def test_images_take_codes_on_their_grid():
-    model = timm.create_model('romae_tiny_shallow', img_size=32, tubelet_size=(1, 8, 8), num_classes=3, pos_encoding='rope+sincos').eval()
+    kw = dict(img_size=32, tubelet_size=(1, 8, 8), num_classes=3, pos_encoding='rope+sincos')
+    model = timm.create_model('romae_tiny_shallow', **kw).eval()
     x = torch.randn(2, 3, 32, 32)
     assert torch.allclose(model(x), model(x, grid_positions((4, 4)).expand(2, -1, -1)), atol=1e-6)
     assert model(torch.randn(2, 3, 64, 48)).shape == (2, 3)

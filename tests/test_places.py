@@ -8,6 +8,7 @@ import numpy as np, pytest, torch
 from romae_nb.data import IrregularDataset, GridDataset, dataloaders
 from romae_nb.demo import irregular_digits
 from romae_nb.places import *
+from romae_nb.tubelets import Tubelets
 
 
 # %% 3d4a09c2
@@ -46,10 +47,11 @@ def test_grids_and_padded_batches():
     x = torch.randn(4, 1, 32, 32)
     grid = GridDataset(x, labels=[0, 1, 0, 1])
     dls = dataloaders(grid, grid, bs=2, device='cpu')
-    choice = suggest_rope(dls, tubelet_size=(1, 4, 4))
+    choice = suggest_rope(dls, cut=Tubelets((1, 4, 4), 1, 2))
     assert choice.extent == (7., 7.) and choice.spacing == (1., 1.)
-    assert suggest_anchors(dls, tubelet_size=(1, 16, 16)) == [[1., 1.], [1., 2.], [2., 1.], [2., 2.]]
-    ds = IrregularDataset([np.ones(3, np.float32), np.ones(5, np.float32)], [np.array([5., 6., 7.]), np.array([5., 6., 7., 8., 9.])])
+    assert suggest_anchors(dls, cut=Tubelets((1, 16, 16), 1, 2)) == [[1., 1.], [1., 2.], [2., 1.], [2., 2.]]
+    times = [np.array([5., 6., 7.]), np.array([5., 6., 7., 8., 9.])]
+    ds = IrregularDataset([np.ones(len(t), np.float32) for t in times], times)
     padded = dataloaders(ds, ds, bs=2, device='cpu', layout='padded')
     assert suggest_rope(padded).extent == suggest_rope(series([5., 6., 7.], [5., 6., 7., 8., 9.])).extent
     assert suggest_anchors(padded) == [[5.], [6.], [7.], [8.], [9.]]

