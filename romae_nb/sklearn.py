@@ -113,7 +113,10 @@ class RoMAEEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, _Pretrain
         y=None,  # ignored
     ):           # itself
         "Pre-train."
-        return self._pretrain(self._read(X, reset=True))
+        samples = self._read(X, reset=True)
+        self._pretrain(samples)
+        self.width_ = self._vectors(some_of(samples, [0])).shape[1]
+        return self
 
     def transform(self,
         X,           # samples, in the form of fit
@@ -123,7 +126,7 @@ class RoMAEEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, _Pretrain
         return self._vectors(self._read(X))
 
     @property
-    def _n_features_out(self): return self.model_.encoder.embed_dim
+    def _n_features_out(self): return self.width_
 
 # %% ../nbs/26_sklearn.ipynb #36a646fa
 class _Supervised(_Pretrained):

@@ -116,7 +116,7 @@ def test_imputer_learns_a_table():
         assert (filled[~gone[300:]] == holes[300:][~gone[300:]]).all()          # what was there stays
         error = np.abs(filled - full[300:])[gone[300:]].mean()
         mean = np.abs(np.nanmean(holes[:300], 0) - full[300:])[gone[300:]].mean()
-        assert error < .4 * mean, (positions, error, mean)                      # predicting the column's mean is far off
+        assert error < .5 * mean, (positions, error, mean)                      # predicting the column's mean is far off
 
 
 # %% 7c766a27
