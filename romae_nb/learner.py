@@ -29,17 +29,21 @@ from timm.models import is_model_in_modules
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
+from .anchors import can_be_asked, check_anchors
 from .callbacks import CheckFirstBatch, MaskedLoss, MaskedPretraining
 from .checkpoint import Seeds
+from .checks import ArgumentValueError, choice
 from .data import ModelInputs, Parts, TokenDL, class_names, peek, seed_of
 from .hub import load, save, to_timm
 from .mae import MaskedAutoencoder
 from .optim import SPLITTERS, cosine_schedule, layer_rates, scaled_lr, sparing
+from .places import suggest_anchors, suggest_rope
 from .probes import ProbeLearner, probe_learner as _probe_learner
-from .romae import RoMAE
+from .romae import RoMAE, check_tubelet_size
+from .rope import ADDED
 from .scaling import FILE, Scaling
 from .stepping import Accumulate, Restoring, autocast_depth, leave_autocast, refuse_conflicts
-from .tubelets import Ragged
+from .tubelets import Ragged, Tubelets
 from .vit import vit_tubelets
 
 # %% ../nbs/23_learner.ipynb #68e23589
@@ -272,6 +276,7 @@ def pretrain_learner(
     seed:int=0,              # of the masks
     seeds:Seeds|None=None,   # of weights, masks, dropout and order, each for itself; `seed` then counts no more
     baseline:bool=True,      # record the loss of predicting the mean beside the model's
+    rope:str|None=None,      # frequencies of a name's rotation: 'auto': by `suggest_rope`; 'paper': base 10000, p 0.75, unit 1; None: 'auto' where batches have positions
     opt_func=partial(Adam, sqr_mom=.95),  # AdamW with MAE's second moment; or any of timm's by name: 'adamw', 'lamb', 'lars', ...
     opt_kw:dict|None=None,   # for timm's: betas, momentum, eps, ...
     wd:float=.05,            # MAE's; norms, biases and tokens are spared
@@ -284,12 +289,29 @@ def pretrain_learner(
     inputs, _ = _first_batch(dls)
     geometry = batch_geometry(*inputs)
     _check_scaling(model, dls)
+    encoder_kw = _with_rope(rope, dls, model, geometry, encoder_kw)
     with _seeded(seeds, dls) as more: name, mae = _pretrain_model(model, geometry, mask_ratio, encoder_kw, model_kw)
+    if mae.anchors is None and not geometry.on_grid: mae.anchors = check_anchors(suggest_anchors(dls), mae.cut.n_pos_dims)
     learner_kw = dict(loss_func=MaskedLoss(mae), opt_func=sparing(opt_func, mae, **opt_kw or {}), wd=wd) | learner_kw
     learn = PretrainLearner(dls, mae, cbs=L(MaskedPretraining(seeds.masks if seeds else seed, baseline)) + L(more) + L(cbs), **learner_kw)
     learn.geometry = _geometry_of(mae.cut, geometry)
     if verbose: print(_summary(name, learn.geometry, mae))
     return learn
+
+# %% ../nbs/23_learner.ipynb #73f67621
+def _with_rope(rope, dls, model, geometry, kw):
+    "Keywords of an encoder, with frequencies that fit the data where they are wanted: for a RoMAE by name, and where no others are given."
+    choice('rope', rope, ('auto', 'paper', None))
+    given = kw or {}
+    known = {'p', 'base', 'unit'} & set(given)
+    made = isinstance(model, str) and model.startswith('romae') and timm.is_model(model) and given.get('pos_encoding') not in ADDED
+    if rope == 'auto' and (known or not made):
+        raise ArgumentValueError('rope', "'auto' beside " + (f'{min(known)}={given[min(known)]!r}' if known else 'a model that rotates nothing, or that exists'),
+                                 'None, or the name of a RoMAE without p, base and unit')
+    if rope == 'paper' or not made or known or rope is None and geometry.on_grid: return kw
+    channel = bool(given.get('channel_tokens'))
+    n_dims = given.get('n_pos_dims', geometry.n_pos_dims + (channel and geometry.on_grid))
+    return given | suggest_rope(dls, cut=Tubelets(check_tubelet_size(given.get('tubelet_size', geometry.tubelet_size)), geometry.in_chans, n_dims, channel)).kw
 
 # %% ../nbs/23_learner.ipynb #49cc9cc6
 def _pretrain_model(model, geometry, mask_ratio, encoder_kw, model_kw):
@@ -386,6 +408,7 @@ def finetune_learner(
     metrics=None,              # on the validation part; None takes the task's
     cbs=None,                  # further callbacks
     verbose:bool=True,         # print what was read off the data
+    rope:str|None=None,        # frequencies of a name's rotation, as for `pretrain_learner`
     **kwargs                   # for `RoMAE` (drop_path_rate, depth, ...; pretrained for a timm name) and `Learner` (lr, path, splitter, loss_func, ...)
 ) -> TokenLearner:             # ready for lr_find, fit_one_cycle, fit_cosine, fine_tune, freeze, rates by slice or layer
     "A Learner for classification or regression."
@@ -394,7 +417,8 @@ def finetune_learner(
     n, geometry = _outputs(task, dls, targets, num_classes), batch_geometry(*inputs)
     if groups not in SPLITTERS: raise ValueError(f'groups: got {groups!r}; takes {" or ".join(map(repr, SPLITTERS))}')
     _check_scaling(model, dls)
-    with _seeded(seeds, dls) as more: name, model = _finetune_model(model, geometry, n, model_kw)
+    model_kw = _with_rope(rope, dls, model, geometry, model_kw)
+    with _seeded(seeds, dls) as more: name, model = _finetune_model(model, geometry, n, model_kw, dls)
     learner_kw = dict(loss_func=loss_func, opt_func=sparing(opt_func, model, **opt_kw or {}), wd=wd, splitter=SPLITTERS[groups]) | learner_kw
     check = CheckFirstBatch(n if task == 'classification' else None)
     learn = TokenLearner(dls, model, metrics=METRICS[task] if metrics is None else metrics, cbs=L(check, ModelInputs()) + L(more) + L(cbs), **learner_kw)
@@ -430,7 +454,7 @@ def _classes(dls, targets, num_classes):
     return n
 
 # %% ../nbs/23_learner.ipynb #4febadf3
-def _finetune_model(model, geometry, num_classes, kw):
+def _finetune_model(model, geometry, num_classes, kw, dls):
     "Name and classifier: made, copied, loaded or taken as it is."
     folder = isinstance(model, (str, Path))
     if folder and not Path(model).is_dir(): return str(model), _from_scratch(str(model), geometry, num_classes, kw)
@@ -439,12 +463,20 @@ def _finetune_model(model, geometry, num_classes, kw):
     cut = _cut_of(model)
     if cut is not None: _check_fit(cut, geometry)
     if isinstance(model, MaskedAutoencoder) or cut is not None and (folder or not model.num_classes):
-        return 'copy of a pre-trained encoder', to_timm(model, num_classes, **kw)
+        return 'copy of a pre-trained encoder', to_timm(model, num_classes, **_with_anchors(model, geometry, kw, dls))
     if kw: raise TypeError(f'{next(iter(kw))}: got a keyword beside a model that exists; takes it with a name or a pre-trained encoder')
     if getattr(model, 'num_classes', num_classes) != num_classes:
         raise ValueError(f'model: got one of {model.num_classes} classes; '
                          f'takes {num_classes} (model.reset_classifier({num_classes}) makes a fresh head)')
     return type(model).__name__, model
+
+def _with_anchors(model, geometry, kw, dls):
+    "Keywords of a head: what was measured to be best where tokens sit anywhere, a decoder's states at anchors; places from the data where none are known."
+    asks = isinstance(model, MaskedAutoencoder) and can_be_asked(model.decoder)
+    if 'global_pool' not in kw and asks and not geometry.on_grid: kw = kw | dict(global_pool='anchors')
+    if kw.get('global_pool') != 'anchors' or 'anchors' in kw: return kw
+    known = getattr(model, 'anchors', None)
+    return kw | dict(anchors=suggest_anchors(dls, cut=_cut_of(model)) if known is None else known)
 
 def _cut_of(model):
     "How a model cuts values into tokens, where it is one of ours or a ViT of timm."

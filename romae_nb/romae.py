@@ -18,6 +18,8 @@ from timm.models import (build_model_with_cfg, generate_default_cfgs, named_appl
 from timm.models._features import feature_take_indices
 from timm.models._input import update_model_input_size
 
+from .anchors import AnchorPool, anchor_pool, check_anchors
+from .checks import ArgumentValueError, instance, keywords, whole
 from .encoder import (ENCODER_SIZES, Dense, EncoderConfig, Factorized, Packed, check_rate, layout_for, make_blocks, renamed, rope_angles_of,
                               run_blocks)
 from .tokens import ChannelEmbed, Tokens, prepend_at_origin, tokenize
@@ -97,12 +99,12 @@ def attend_pool(
     pool:AttentionPoolLatent, # timm's
     x:Tensor|Ragged,          # features without a token in front, (B, N, d) or Ragged
     pad_mask:Tensor|None,     # (B, N) bool, True = padding
-) -> Tensor:                  # (B, d)
-    "What a learned query finds among the real tokens."
+) -> Tensor:                  # (B, queries * d)
+    "What learned queries find among the real tokens."
     if isinstance(x, Ragged): x, pad_mask = x.to_padded()
-    if pad_mask is None: return pool(x)
+    if pad_mask is None: return pool(x).flatten(1)
     keys = ~pad_mask[:, None, None]
-    return pool(x, attn_mask=keys if pool.fused_attn else torch.zeros_like(keys, dtype=x.dtype).masked_fill(~keys, -torch.inf))
+    return pool(x, attn_mask=keys if pool.fused_attn else torch.zeros_like(keys, dtype=x.dtype).masked_fill(~keys, -torch.inf)).flatten(1)
 
 @register_notrace_function
 def as_given(
@@ -128,7 +130,7 @@ class RoMAE(nn.Module):
         img_size:int|tuple[int, int]=224,   # nominal size for timm; any size that tubelets divide can be fed
         in_chans:int=3,                     # channels, C
         num_classes:int=1000,               # 0 for no head
-        global_pool:str|None=None,          # 'token', 'avg', 'map', 'dense' or ''; None takes 'token' with a CLS token and 'avg' without, as the reference
+        global_pool:str|None=None,          # 'token', 'avg', 'map', 'anchors', 'dense' or ''; None takes 'token' with a CLS token and 'avg' without, as the reference
         tubelet_size:tuple[int, int, int]=(1, 16, 16),  # steps, rows and columns per token
         n_pos_dims:int=2,                   # position axes, D
         class_token:bool=True,              # whether a CLS token stands in front, at the origin
@@ -154,6 +156,8 @@ class RoMAE(nn.Module):
         dynamic_img_pad:bool=False,         # pad images that tubelets do not divide, instead of refusing them; timm's name
         weight_init:str='trunc_normal',     # linear layers: 'trunc_normal' (0.02, classifiers), or 'torch' (torch's own, pre-training)
         unit:float|tuple[float, ...]=1.,    # coordinates over which the fastest pair turns by one radian
+        anchors=None,                       # places that a head with global_pool='anchors' asks at, (M, D): see `AnchorPool`
+        pool_kw:dict|None=None,             # settings of the pooling: of 'anchors' those of `anchor_pool`, of 'map' queries=1, how many ask
         device=None,                        # where the parameters live
         dtype=None,                         # their type
     ):
@@ -177,6 +181,8 @@ class RoMAE(nn.Module):
         self.blocks = make_blocks(self.cfg, **dd)
         self.feature_info = [dict(module=f'blocks.{i}', num_chs=embed_dim, reduction=self.tubelet_size[1]) for i in range(depth)]
         self.head_drop = nn.Dropout(drop_rate)
+        self.anchors = None if anchors is None else check_anchors(anchors, n_pos_dims)
+        self.pool_kw = dict(instance('pool_kw', pool_kw, dict, 'a dict of settings', none=True) or {})
         self._make_head(num_classes, ('token' if class_token else 'avg') if global_pool is None else global_pool, **dd)
         self.init_weights(needs_reset=False)
 
@@ -215,7 +221,7 @@ def check_tubelet_size(
     return size
 
 # %% ../nbs/05_romae.ipynb #139bafc0
-POOLS = ('token', 'avg', 'map', 'dense', '')   # what a head may read, see `pool_tokens`
+POOLS = ('token', 'avg', 'map', 'anchors', 'dense', '')   # what a head may read, see `pool_tokens`
 
 @patch
 def _make_head(self:RoMAE, num_classes, global_pool, device=None, dtype=None):
@@ -226,10 +232,23 @@ def _make_head(self:RoMAE, num_classes, global_pool, device=None, dtype=None):
         raise ValueError(f"global_pool: got 'map' for embed_dim={self.embed_dim} and num_heads={self.cfg.nhead}; takes a width that the heads divide")
     dd = dict(device=device, dtype=dtype)
     self.num_classes, self.global_pool = num_classes, global_pool
-    self.fc_norm = RmsNorm(self.embed_dim, self.cfg.layer_norm_eps, **dd) if num_classes else nn.Identity()
-    self.head = nn.Linear(self.embed_dim, num_classes, **dd) if num_classes else nn.Identity()
-    self.attn_pool = AttentionPoolLatent(self.embed_dim, num_heads=self.cfg.nhead, norm_layer=RmsNorm, **dd) if global_pool == 'map' else None
+    self.attn_pool, self.head_hidden_size = self._make_pool(global_pool, dd)
+    self.fc_norm = RmsNorm(self.head_hidden_size, self.cfg.layer_norm_eps, **dd) if num_classes else nn.Identity()
+    self.head = nn.Linear(self.head_hidden_size, num_classes, **dd) if num_classes else nn.Identity()
     for m in (self.fc_norm, self.head, self.attn_pool): m is None or m.train(self.training)
+
+@patch
+def _make_pool(self:RoMAE, global_pool, dd):
+    "What pools with parameters, and the width of what comes out."
+    if global_pool == 'anchors':
+        pool = anchor_pool(self.cfg, self.anchors, self.pool_kw, self.patch_dim, prefix=self.num_prefix_tokens,
+                           channels=self.cut.channels if self.cut.per_channel else None, **dd)
+        return pool, pool.out_features
+    if global_pool != 'map': return None, self.embed_dim
+    keywords(self.pool_kw, {'queries'}, "global_pool='map'")
+    queries = whole('pool_kw: queries', self.pool_kw.get('queries', 1), low=1)
+    pool = AttentionPoolLatent(self.embed_dim, num_heads=self.cfg.nhead, norm_layer=RmsNorm, latent_len=queries, pool_type='token' if queries == 1 else '', **dd)
+    return pool, queries * self.embed_dim
 
 @patch
 def reset_classifier(self:RoMAE,
@@ -285,13 +304,23 @@ def forward_head(self:RoMAE,
     x:Tensor|Ragged,            # from `forward_features`
     pre_logits:bool=False,      # stop behind pooling
     pad_mask:Tensor|None=None,  # (B, N) bool, needed for the mean over real tokens
+    positions:Tensor|Ragged|None=None,  # as for `forward_features`; read by 'anchors' alone, None takes those of images of the nominal size
 ) -> Tensor|Ragged:             # (B, num_classes), or one per token with 'dense'; (..., d) with pre_logits or without classes
     "Pool, then classify."
-    x = pool_tokens(x, pad_mask, 'dense' if self.global_pool == 'map' else self.global_pool, self.num_prefix_tokens)
+    if self.global_pool == 'anchors': x = self.attn_pool(x, self._places(x, positions), pad_mask)
+    else: x = pool_tokens(x, pad_mask, 'dense' if self.global_pool == 'map' else self.global_pool, self.num_prefix_tokens)
     if self.global_pool == 'map': x = attend_pool(self.attn_pool, x, pad_mask)
     if isinstance(x, Ragged): return on_tokens(lambda t: self._classify(t, pre_logits), x)
     x = self._classify(x, pre_logits)
     return x if pad_mask is None or self.global_pool != 'dense' else x.masked_fill(pad_mask.unsqueeze(-1), 0)
+
+@patch
+def _places(self:RoMAE, x, positions):
+    "Where the tokens of these features sit."
+    if positions is not None: return positions
+    if isinstance(x, Ragged) or x.shape[1] - self.num_prefix_tokens != (n := image_tokens(self.img_size, self.cut)):
+        raise ArgumentValueError('positions', "None with global_pool='anchors'", f'the positions of the tokens; None for images of {self.img_size} pixels alone')
+    return self.cut.places(x.new_empty(1, self.in_chans, *self.img_size)).expand(x.shape[0], -1, -1)
 
 @patch
 def _classify(self:RoMAE, x, pre_logits):
@@ -305,7 +334,9 @@ def forward(self:RoMAE,
     pad_mask:Tensor|None=None,          # (B, N) bool, True = padding
 ) -> Tensor:                            # logits, (B, num_classes)
     "Logits of a batch."
-    return self.forward_head(self.forward_features(values, positions, pad_mask), pad_mask=pad_mask)
+    features = self.forward_features(values, positions, pad_mask)
+    if self.global_pool != 'anchors': return self.forward_head(features, pad_mask=pad_mask)
+    return self.forward_head(features, pad_mask=pad_mask, positions=self.cut.places(values) if positions is None else positions)
 
 # %% ../nbs/05_romae.ipynb #49a9607a
 @patch
@@ -360,10 +391,12 @@ def group_matcher(self:RoMAE,
     "Layer groups for layer-wise rates: embedding, each block, head."
     return dict(stem=r'^embed', blocks=r'^blocks\.(\d+)', head=r'^fc_norm|^head|^attn_pool')
 
+_POOL_TOKENS = tuple(f'attn_pool.{n}' for n in ('moved', 'decoder.mask_token', 'decoder.added.frequencies', 'decoder.channel.weight'))
+
 @patch
 def no_weight_decay(self:RoMAE) -> set[str]:  # parameter names
     "Parameters that weight decay should spare, beside norms and biases."
-    return {'embed.cls_token', 'embed.added.table', 'embed.added.frequencies', 'embed.channel.weight', 'attn_pool.latent'} & {n for n, _ in self.named_parameters()}
+    return {'embed.cls_token', 'embed.added.table', 'embed.added.frequencies', 'embed.channel.weight', 'attn_pool.latent', *_POOL_TOKENS} & {n for n, _ in self.named_parameters()}
 
 @patch
 def set_grad_checkpointing(self:RoMAE,

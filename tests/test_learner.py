@@ -53,6 +53,32 @@ def test_geometries():
     with pytest.raises(ValueError, match=r'batch: got values of shape \(2, 3\)'): batch_geometry(torch.zeros(2, 3))
 
 
+# %% ead467c6
+def test_frequencies_come_from_the_data_unless_they_are_given():
+    from romae_nb.checks import ArgumentValueError
+    from romae_nb.places import suggest_rope
+    dls = loaders()
+    want = suggest_rope(dls)
+    for learn in (pretrainer(dls), pretrainer(dls, rope='auto'), finetune_learner(dls, 'romae_tiny_shallow', verbose=False, **TINY)):
+        cfg = getattr(learn.model, 'encoder', learn.model).cfg
+        assert (cfg.unit, cfg.base, cfg.p) == (want.unit, want.base, 1.)
+    assert learn.model.rope.unit == want.unit and pretrainer(dls).model.decoder.rope.unit == want.unit
+    for kw in (dict(rope='paper'), dict(encoder_kw=TINY | dict(base=10000.)), dict(encoder_kw=TINY | dict(pos_encoding='sincos'))):
+        cfg = pretrainer(dls, **kw).model.encoder.cfg
+        assert (cfg.unit, cfg.base, cfg.p) == (1., 10000., .75)
+    old = pretrainer(dls, rope='paper').save_model(tempfile.mkdtemp())
+    assert pretrainer(dls, old).model.encoder.cfg.unit == 1.                        # a folder's model is as it was
+    grid = GridDataset(torch.randn(4, 1, 32, 32), labels=[0, 1, 0, 1])
+    images = dataloaders(grid, grid, bs=2, device='cpu')
+    assert pretrainer(images).model.encoder.cfg.unit == 1.
+    assert pretrainer(images, rope='auto').model.encoder.cfg.unit == pytest.approx((1 / np.pi,) * 2)
+    per_channel = pretrainer(images, rope='auto', encoder_kw=TINY | dict(channel_tokens=True)).model.encoder.cfg
+    assert per_channel.n_pos_dims == 3 and len(per_channel.unit) == 3
+    for kw, match in [(dict(rope='fast'), "rope: got 'fast'"), (dict(rope='auto', encoder_kw=TINY | dict(p=.5)), "rope: got 'auto' beside p=0.5"),
+                      (dict(rope='auto', model=pretrainer(dls).model), 'rope: got .auto. beside a model')]:
+        with pytest.raises(ArgumentValueError, match=match): pretrainer(dls, **kw)
+
+
 # %% b8a506b4
 def sines(n=240, seed=0, labelled=True):
     "Irregular sines of two frequencies."
@@ -157,6 +183,30 @@ def test_losses():
     for args, match in [(('ranking',), "task: got 'ranking'; takes 'classification'"), (('regression', 'ce'), "loss: got 'ce' for regression; takes 'mse'"),
                         (('regression', None, .1), 'label_smoothing: got 0.1 for regression'), (('classification', None, 1.), 'label_smoothing: got 1.0')]:
         with pytest.raises(ValueError, match=match): task_loss(*args)
+
+
+# %% d1344680
+def test_classifiers_ask_the_decoder_where_tokens_sit_anywhere():
+    dls = loaders()
+    mae = pretrainer(dls).model
+    assert 1 < len(mae.anchors) <= 64 and len(mae.anchors[0]) == 1
+    clf = finetune_learner(dls, mae, verbose=False).model
+    assert clf.global_pool == 'anchors' and clf.anchors == mae.anchors
+    assert torch.equal(clf.attn_pool.decoder.embed.weight, mae.decoder.embed.weight)
+    assert finetune_learner(dls, mae, verbose=False, global_pool='avg').model.global_pool == 'avg'
+    few = finetune_learner(dls, mae, verbose=False, anchors=[[1.], [5.]]).model
+    assert few.anchors == ((1.,), (5.,))
+    tuned, batch = quiet(finetune_learner(dls, mae, verbose=False)), dls.valid.one_batch()
+    again = timm.create_model(f'local-dir:{tuned.save_model(tempfile.mkdtemp())}', pretrained=True).eval()
+    assert torch.equal(again(*batch[:2]), tuned.model.eval()(*batch[:2]))
+    kept = pretrainer(dls).save_model(tempfile.mkdtemp())
+    assert finetune_learner(dls, kept, verbose=False).model.global_pool == 'anchors'
+    mae.anchors = None                                                            # as in folders of older versions
+    assert len(finetune_learner(dls, mae, verbose=False).model.anchors) <= 64
+    assert finetune_learner(dls, mae.encoder, verbose=False).model.global_pool == 'token'
+    grid = GridDataset(torch.randn(4, 1, 32, 32), labels=[0, 1, 0, 1])
+    images = dataloaders(grid, grid, bs=2, device='cpu')
+    assert finetune_learner(images, pretrainer(images).model, verbose=False).model.global_pool == 'token'
 
 
 # %% e905418c
@@ -480,7 +530,7 @@ def test_series_with_missing_numbers():
         (a, hidden), (b, _) = normed.reconstruct(p.inputs), normed.reconstruct(wrong.inputs)
         a, b, hidden, missing = (x.data if isinstance(x, Ragged) else x for x in (a, b, hidden, p.value_mask))
         assert a[hidden].equal(b[hidden]) and missing[hidden].any()
-        x, y = embeddings(learn.model, data.valid)
+        x, y = embeddings(learn.model, data.valid, how='pool')
         assert x.shape == (30, 24) and x.isfinite().all() and y.shape == (30,)
         clf = quiet(finetune_learner(data, learn.model, global_pool='avg', verbose=False))
         before = clf.validate()[0]
