@@ -19,8 +19,8 @@ from fastai.callback.core import Callback
 from scipy.ndimage import map_coordinates
 from tqdm.auto import tqdm
 
-from ._demo_peers import Choice, choose, grid_places, peers, scaled_logistic, svc
-from ._demo_report import BET, as_text, digit_figure, page, table, verdict
+from ._demo_peers import CLASSIFIERS, choose, grid_places, peers, scaled_logistic
+from ._demo_report import as_text, digit_figure, page, table, verdict
 from .callbacks import DropTokens
 from .data import IrregularDataset, Part, Scaling, TokenDL, dataloaders
 from .learner import finetune_learner, pretrain_learner
@@ -194,10 +194,11 @@ def ours(
         train = [samples[i] for i in split.train]
         filled = RoMAEResampler(at=grid_places() / UNIT, pasted=False, pretrained=folder).fit(train).transform(samples)
         vectors = RoMAEEmbedder(pretrained=folder).fit(train).transform(samples)
-    return {BET: choose({'': filled}, svc(), labels, split),
-            'embedder + logistic': choose({'': vectors}, scaled_logistic(), labels, split),
-            'fine-tuned': _tuned(ds, split, plan, seed, learn.model, tick),
-            'from scratch': _tuned(ds, split, plan, seed, None, tick)}
+    own = {f'resampler + {name}': choose({'': filled}, models(), labels, split) for name, models in CLASSIFIERS.items()}
+    return own | {
+        'embedder + logistic': choose({'': vectors}, scaled_logistic(), labels, split),
+        'fine-tuned': _tuned(ds, split, plan, seed, learn.model, tick),
+        'from scratch': _tuned(ds, split, plan, seed, None, tick)}
 
 # %% ../nbs/27_demo.ipynb #e31427df
 @dataclass
@@ -241,7 +242,7 @@ def _shown(ds, split, chosen, n=6):
     "Some validation digits for the picture."
     some = split.valid[:n]
     values, places = readings(ds)
-    rows = {'KNNImputer': 'KNNImputer + SVC', 'splines': 'splines + SVC', 'ours': BET}
+    rows = {'KNNImputer': 'KNNImputer + SVC', 'splines': 'splines + SVC', 'ours': 'resampler + SVC'}
     return dict(values=[values[i] for i in some], places=[places[i] for i in some], digit=_images()[0][some].reshape(n, -1),
                 **{k: chosen[name].table[some] for k, name in rows.items()})
 

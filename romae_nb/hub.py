@@ -25,6 +25,7 @@ from timm.models import save_for_hf
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
+from .checks import ArgumentValueError
 from .encoder import EncoderConfig
 from .mae import MaskedAutoencoder
 from .masking import mask_spec
@@ -81,7 +82,12 @@ def romae_args(
         drop_rate=model.head_drop.p, pos_drop_rate=c.pos_drop_rate, proj_drop_rate=c.hidden_drop_rate, attn_drop_rate=c.attn_drop_rate,
         attn_proj_drop_rate=c.attn_proj_drop_rate, drop_path_rate=c.drop_path_rate, init_values=c.init_values, factor_axis=c.factor_axis,
         max_tokens=c.max_tokens, channel_tokens=model.cut.per_channel, dynamic_img_pad=model.cut.pad, weight_init=model.weight_init,
-        unit=c.unit)
+        unit=c.unit, **_pool_args(model))
+
+def _pool_args(model):
+    "Settings of the pooling, where it has some."
+    kw = {} if model.anchors is None else dict(anchors=[list(place) for place in model.anchors])
+    return kw | (dict(pool_kw=model.pool_kw) if model.pool_kw else {})
 
 def vit_args(
     model:VisionTransformer,  # of timm
@@ -177,7 +183,8 @@ def _mae_args(m):
                 decoder_kw={k: v for k, v in vars(c).items() if k not in own}, norm_targets=loss.norm_targets, mask_fn=mask_spec(m.mask_fn),
                 reference_mean=loss.reference_mean, head_drop_rate=m.decoder.head[0].p, loss=loss.kind,
                 loss_kw=dict(channel_weights=loss.channel_weights, huber_delta=loss.huber_delta), encoder_pos=m.encoder_pos,
-                decoder_pos=c.pos_encoding, decoder_block=m.decoder.block, decoder_attention=m.decoder.attention)
+                decoder_pos=c.pos_encoding, decoder_block=m.decoder.block, decoder_attention=m.decoder.attention,
+                **({} if m.anchors is None else dict(anchors=[list(place) for place in m.anchors])))
 
 def _save_timm(model, folder, notes='', label_names=None, **changes):
     "timm's own format, which `timm.create_model('local-dir:...')` reads."
@@ -239,7 +246,7 @@ def save_encoder(
 def to_timm(
     model:MaskedAutoencoder|nn.Module,  # pre-trained: a masked autoencoder, or a RoMAE or ViT of timm
     num_classes:int=1000,               # of the fresh head
-    global_pool:str|None=None,          # what the head reads; None: as the model has it, else CLS, else the mean
+    global_pool:str|None=None,          # what the head reads; None: as the model has it, else CLS, else the mean; 'anchors' takes the pre-trained decoder along, unless pool_kw names another
     img_size:int|tuple[int, int]|None=None,  # another image size: position tables are interpolated; None keeps it
     probe:bool=False,                   # batch norm without parameters before the linear layer, all else frozen
     label_map:dict|str|Path|None=None,  # new class number -> number in the old head, whose rows are kept; or a JSON file with lists src and dst
@@ -253,16 +260,26 @@ def to_timm(
     if fixed := set(kwargs) & {'p', 'base', 'unit', 'num_heads', 'norm_eps', 'factor_axis', 'pos_encoding'}: raise ValueError(f'{min(fixed)}: got {kwargs[min(fixed)]!r}; takes none, it changes what the weights mean')
     name, args = described(encoder)
     args |= dict(num_classes=num_classes, global_pool=_pool_of(encoder) if global_pool is None else global_pool)
+    carried = isinstance(model, MaskedAutoencoder) and args['global_pool'] == 'anchors' and not {'d_model', 'nhead', 'depth'} & set(kwargs.get('pool_kw') or {})
+    if carried: kwargs = kwargs | dict(pool_kw=_decoder_settings(model, kwargs.get('pool_kw')))
     if isinstance(encoder, RoMAE): args['weight_init'] = 'trunc_normal'             # for the head; pre-training's own would be too wide
     else: args['fc_norm'] = None if args['global_pool'] in ('avg', 'avgmax', 'max') else False                      # timm's own choice
     if probe and args['global_pool'] in ('dense', ''): raise ValueError(f"global_pool: got {args['global_pool']!r} for a probe; takes one that gives one vector per sample")
     new = timm.create_model(name, **{k: tuple(v) if isinstance(v, list) else v for k, v in args.items()} | kwargs).to(next(encoder.parameters()))
-    _carry(encoder, new, kwargs)
+    _carry(encoder, new, [k for k in kwargs if k not in ('anchors', 'pool_kw')])                # these are the head's
+    if carried: new.attn_pool.decoder.load_state_dict({k: model.decoder.state_dict()[k] for k in new.attn_pool.decoder.state_dict()})
     if label_map is not None and new.global_pool == encoder.global_pool: _carry_head(encoder, new)
     if img_size is not None: _resize(new, to_2tuple(img_size))
     if probe and label_map is not None: raise ValueError('label_map: got one for a probe, whose head starts anew; takes None')
     if label_map is not None: reuse_rows(new.get_classifier(), encoder.get_classifier(), label_map)
     return put_probe_head(new) if probe else new
+
+def _decoder_settings(mae, more):
+    "Settings of a pool of anchors that a pre-trained decoder fits into."
+    if mae.decoder.block != 'romae':
+        raise ArgumentValueError('global_pool', f"'anchors' for a decoder of blocks {mae.decoder.block!r}", "another one, or decoder_block='romae'")
+    mine = {k: v for k, v in vars(mae.decoder.cfg).items() if k != 'max_tokens'}
+    return mine | dict(out_dim=mae.scoring.out_dim(mae.patch_dim), attention=mae.decoder.attention) | dict(more or {})
 
 def _pool_of(encoder):
     cls = encoder.has_cls if isinstance(encoder, RoMAE) else encoder.has_class_token

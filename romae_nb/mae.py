@@ -14,6 +14,7 @@ from timm.layers import resample_abs_pos_embed, to_2tuple
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
+from .anchors import check_anchors
 from .decoder import Decoder
 from .encoder import EncoderConfig, check_number, check_rate, compile_for_lengths, renamed, run_blocks
 from .losses import TokenLoss
@@ -79,6 +80,7 @@ class MaskedAutoencoder(nn.Module):
         encoder_pos:str='learned',           # a ViT's position table: 'learned', or 'sincos2d': the original MAE's, fixed
         decoder_pos:str|None=None,           # what `EncoderConfig.pos_encoding` takes; None: a RoMAE's own, 'sincos' for a ViT
         decoder_block:str|None=None,         # 'romae' or 'vit'; None: as the encoder's
+        anchors=None,                        # places that stand for those of the data, (M, D): heads and features ask the decoder there; `pretrain_learner` finds some
         decoder_attention:str='all',         # what hidden tokens see: 'all' tokens, or 'visible' ones and themselves, see `predict_at`
     ):
         super().__init__()
@@ -93,6 +95,7 @@ class MaskedAutoencoder(nn.Module):
         _check_decoder_kw(cfg, decoder_kw, self.encoder)
         block, drop = cfg.pop('block'), self.encoder.cfg.pos_drop_rate if isinstance(self.encoder, RoMAE) else 0.
         check_rate('head_drop_rate', head_drop_rate)
+        self.anchors = None if anchors is None else check_anchors(anchors, self.cut.n_pos_dims)
         self.pos_drop = nn.Dropout(drop)
         self.decoder = Decoder(self.encoder.embed_dim, self.scoring.out_dim(self.patch_dim), _decoder_cfg(cfg), block, self.encoder.num_prefix_tokens,
                                self.cut.channels if self.cut.per_channel else None, drop, head_drop_rate,
@@ -132,7 +135,7 @@ def _make_encoder(encoder, kw, pos):
     if not isinstance(encoder, RoMAE): check_vit(encoder); set_positions(encoder, pos)
     elif pos != 'learned': raise ValueError(f"encoder_pos: got {pos!r} for a RoMAE; takes 'learned' (the default); encoder_kw=dict(pos_encoding=...) chooses a RoMAE's")
     elif encoder.num_classes: raise ValueError(f'encoder: got one with a head of {encoder.num_classes} classes; takes one made with num_classes=0')
-    elif encoder.attn_pool is not None: raise ValueError("encoder: got global_pool='map'; takes 'token', 'avg' or '', pre-training never reaches a pooling layer")
+    elif encoder.attn_pool is not None: raise ValueError(f"encoder: got global_pool={encoder.global_pool!r}; takes 'token', 'avg' or '', pre-training never reaches a pooling layer")
     return encoder
 
 def _by_name(name, kw):
