@@ -97,12 +97,12 @@ DECODER = dict(decoder_dim=64, decoder_heads=4, decoder_depth=2, decoder_attenti
 @dataclass
 class Plan:
     "How long the demo trains. The full form takes some minutes on two cores, the quick one about one."
-    seeds:tuple[int, ...]=(0, 1, 2, 3, 4, 5)  # each with its own places, split, weights and masks
+    seeds:tuple[int, ...]=(0, 1, 2, 3, 4)     # each with its own places, split, weights and masks
     digits:str='scattered'                # or 'pixels', see `DIGITS`
-    pretrain_epochs:int=80                # over the 1197 training digits, 18 batches each
+    pretrain_epochs:int=60                # over the 1197 training digits, 18 batches each
     pretrain_rate:float=3e-3              # highest learning rate of pre-training
     mask_ratio:float=.5                   # hidden in pre-training
-    finetune_epochs:int=40                # over the 100 labelled digits, two batches each
+    finetune_epochs:int=30                # over the 100 labelled digits, two batches each
     rates:tuple[float, ...]=(2e-3, 5e-3)  # fine-tuning rates to choose from, pre-trained or not
     drop_tokens:float=.3                  # share of tokens left out of each fine-tuning sample, pre-trained or not
     labels_per_class:int=10               # labelled digits of each class
