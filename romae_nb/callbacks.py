@@ -24,6 +24,7 @@ from .losses import TokenLoss
 from .mae import MaskedAutoencoder
 from .masking import Mask, random_mask
 from .noise import RowNoise
+from .predict_at import SeenRange
 from .stepping import Restoring, loss_count
 from .tubelets import Ragged, check_batch, on_tokens
 
@@ -135,11 +136,11 @@ class MaskedPretraining(Restoring):
     ):
         self.seed, self.baseline = whole('seed', seed), flag('baseline', baseline)
         self.own_loss = function('loss_func', loss_func, 'a function (pred, values, mask[, pad_mask[, value_mask]]) -> number', none=True)
-        self._kept, self._train, self._gather = None, None, None
+        self._kept, self._train, self._gather, self._range = None, None, None, None
 
     def before_fit(self):
         self.restore()                                               # a fit that broke off had no after_fit
-        self._kept, self._unchecked = self._take(), True
+        self._kept, self._unchecked, self._range = self._take(), True, None
         scoring = self._model().scoring
         self.learn.loss_func = self._loss()
         has_mean = self.own_loss is None and scoring.kind in MeanLoss.kinds
@@ -182,6 +183,7 @@ def before_batch(self:MaskedPretraining):
     model = self._model()
     mask = model.draw_mask(values, positions, pad_mask, generator=self._source(model, values))
     if self._unchecked: self._unchecked = _check(model, values, positions, pad_mask, mask, use_cls=model.has_cls)
+    if self.training: self._range = model.widened(positions, values, pad_mask, self._range)
     self.learn.xb = (values, positions, pad_mask, mask) + (() if value_mask is None else (value_mask,))
     if value_mask is not None and pad_mask is None: pad_mask = on_tokens(torch.zeros_like, mask)
     self.learn.yb = tuple(x for x in (values, mask, pad_mask, value_mask) if x is not None)
@@ -199,6 +201,12 @@ def _row_noise(learn, values, *seeds):
     if rows is None or len(rows) != len(values): return None
     part = ('train', epoch) if learn.training else ('valid',)
     return RowNoise(rows, seed_of(*seeds, *part), values.device)
+
+@patch
+def after_train(self:MaskedPretraining):
+    "Tell the model where the tokens of its training are, for `predict_at`'s warning."
+    if self._range is not None: self._model().seen_range = SeenRange(*map(tuple, self._range.tolist()))
+    self._range = None
 
 @patch
 def _generator(self:MaskedPretraining, device):

@@ -11,11 +11,11 @@ from functools import partial
 import torch
 from fastcore.basics import patch
 from torch import Tensor, nn
-from timm.layers import RmsNorm, calculate_drop_path_rates, get_act_layer, trunc_normal_
+from timm.layers import calculate_drop_path_rates, get_act_layer, trunc_normal_
 from timm.models.vision_transformer import Block as ViTBlock
 
 from .checks import ArgumentValueError, choice, rate, whole
-from .encoder import Dense, EncoderConfig, Packed, Queries, layout_for, make_blocks, rope_angles_of, run_blocks
+from .encoder import Angles, Dense, EncoderConfig, Packed, PlainRmsNorm, Queries, layout_for, make_blocks, rope_angles_of, run_blocks
 from .queries import Asked, Asking, Recalling, Remembering, run_vit_apart
 from .rope import sincos_rows
 from .tokens import ChannelEmbed, Tokens, prepend_at_origin
@@ -89,7 +89,7 @@ class Decoder(nn.Module):
         self.channel = None if channels is None else ChannelEmbed(channels, cfg.d_model)
         self.token_drop = nn.Dropout(token_drop)
         self.blocks = make_blocks(cfg) if block == 'romae' else make_vit_blocks(cfg)
-        norm = RmsNorm(cfg.d_model, cfg.layer_norm_eps) if block == 'romae' else nn.LayerNorm(cfg.d_model, cfg.layer_norm_eps)
+        norm = PlainRmsNorm(cfg.d_model, cfg.layer_norm_eps) if block == 'romae' else nn.LayerNorm(cfg.d_model, cfg.layer_norm_eps)
         self.head = nn.Sequential(nn.Dropout(head_drop), norm, nn.Linear(cfg.d_model, out_dim))
         if block == 'vit': self.apply(_xavier)
 
@@ -212,7 +212,10 @@ def _blocks(self:Decoder, x, positions, layout, queries=None):
     "Tokens through the blocks, as the layout says."
     checkpointing = self.grad_checkpointing and self.training
     if self.block == 'vit': return run_vit_apart(self.blocks, x, layout, checkpointing, queries)
-    return run_blocks(self.blocks, x, rope_angles_of(self.rope, positions), layout, checkpointing, queries=queries)[0]
+    angles = rope_angles_of(self.rope, positions)
+    # keys that are kept must be of one form, with gradients or without
+    if angles is not None and not isinstance(layout, Asking): angles = Angles(*angles)
+    return run_blocks(self.blocks, x, angles, layout, checkpointing, queries=queries)[0]
 
 # %% ../nbs/05_decoder.ipynb #742143b0
 @patch
@@ -291,4 +294,4 @@ def as_asked(
     like:Tensor|Ragged,  # a quantity of the same tokens
 ) -> Tensor|Ragged:      # laid out like it
     "Answers in the layout of the questions."
-    return like.like(x) if isinstance(like, Ragged) else x.view(*like.shape[:2], -1)
+    return like.like(x) if isinstance(like, Ragged) else x.view(*like.shape[:2], x.shape[-1])

@@ -150,7 +150,7 @@ def finetune(
     "Fine-tuning on labelled digits: the same network and budget with or without pre-training."
     torch.manual_seed(seed)
     dls = dataloaders(ds, splits=(split.labelled, split.valid), bs=50, val_bs=200, seed=seed, device='cpu')
-    kw = plan.encoder_kw if model is None else {}
+    kw = plan.encoder_kw if model is None else dict(global_pool=plan.encoder_kw['global_pool'])      # the same network in both arms
     learn = finetune_learner(dls, 'romae_tiny_shallow' if model is None else model, label_smoothing=.1, verbose=False, **kw)
     return _fit(learn, plan.finetune_epochs, rate, tick, .2, [DropTokens(plan.drop_tokens, seed)])
 

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['POS_ENCODINGS', 'MOST_WIDE', 'MOST_BLOCKS', 'ENCODER_SIZES', 'check_number', 'check_rate', 'EncoderConfig', 'Dense',
-           'packed_attention', 'Packed', 'Queries', 'Grouped', 'Factorized', 'layout_for', 'RmsNorm', 'Angles',
-           'Attention', 'DropPath', 'Block', 'make_blocks', 'run_blocks', 'Encoder', 'rope_angles_of',
-           'compile_for_lengths', 'renamed']
+           'packed_attention', 'Packed', 'Queries', 'Grouped', 'Factorized', 'layout_for', 'InRectangle',
+           'PlainRmsNorm', 'RmsNorm', 'Angles', 'attend_openly', 'Attention', 'DropPath', 'Block', 'make_blocks',
+           'run_blocks', 'Encoder', 'rope_angles_of', 'compile_for_lengths', 'renamed']
 
 # %% ../nbs/04_encoder.ipynb #c1d55143
 from dataclasses import dataclass
@@ -25,7 +25,8 @@ from timm.models import checkpoint, register_notrace_function, register_notrace_
 from .checks import ArgumentTypeError, ArgumentValueError, choice, instance, number, rate, renamed, shown, whole
 from .codes import CoordinateCode
 from .positions import _float
-from .rope import ADDED, AddedPositions, NDPRope, axis_width, complex_turns, per_axis_unit, rotate, rotate_pairs, side_by_side
+from .rope import (ADDED, AddedPositions, NDPRope, axis_width, complex_turns, per_axis_unit, rotate, rotate_pairs,
+                           side_by_side)
 from .threads import alone, share
 from .tubelets import Ragged, check_rows, check_tokens
 
@@ -68,12 +69,12 @@ class EncoderConfig:
     n_pos_dims:int=1                 # position axes, D
     p:float|tuple[float, ...]=.75    # fraction of the frequencies that turn, see `NDPRope`
     base:float|tuple[float, ...]=10000.  # slowest over fastest frequency, see `NDPRope`
-    pos_encoding:str='rope'          # 'rope', or what is added to the embeddings instead: 'absolute', 'sincos', 'learned', 'fourier'; both: 'rope+sincos', 'rope+fourier'
+    pos_encoding:str='rope'          # 'rope', or what is added to the embeddings instead, or both: see `POS_ENCODINGS`
     max_tokens:int|None=None         # rows of a learned table; used with 'learned' alone
     init_values:float|None=None      # start of LayerScale's factors on each branch (arXiv 2103.17239); None: no LayerScale
     act:str|None=None                # activation in the MLP, timm's name for it; None: SiLU, and GELU in a ViT's blocks
     factor_axis:int|None=None        # attend along the other axes, then along this one (see Factorized attention); None: all tokens at once
-    unit:float|tuple[float, ...]=1.  # coordinates over which the fastest pair turns by one radian, see `NDPRope`; `suggest_rope` finds them
+    unit:float|tuple[float, ...]=1.  # coordinates over which the fastest pair turns by one radian, see `NDPRope`
 
     def __post_init__(self):
         for name, (check, *limits) in _SETTINGS.items(): setattr(self, name, check(name, getattr(self, name), *limits))
@@ -111,7 +112,8 @@ class EncoderConfig:
         if kind == 'rope': return None
         with renamed({'head_dim': 'd_model'}):
             if kind == 'sincos': axis_width(self.d_model, self.n_pos_dims)
-        if kind in ADDED and not self.turns: return AddedPositions(kind, self.d_model, self.max_tokens, prefix, **kwargs)
+        if kind in ADDED and not self.turns:
+            return AddedPositions(kind, self.d_model, self.max_tokens, prefix, **kwargs)
         return CoordinateCode(kind, self.d_model, self.n_pos_dims, self.base, self.unit, **kwargs)
 
 MOST_WIDE, MOST_BLOCKS = 2**20, 10_000     # no machine holds more; a slip of the keyboard should not fill its memory
@@ -132,7 +134,6 @@ def _one_or_per_axis(name, value):
     try: return tuple(number(name, v) for v in value) if isinstance(value, (tuple, list)) else number(name, value)
     except ArgumentTypeError: raise ArgumentTypeError(name, shown(value), takes) from None
     except (ArgumentValueError, OverflowError): raise ArgumentValueError(name, shown(value), takes) from None
-
 
 # %% ../nbs/04_encoder.ipynb #df2e3fab
 ENCODER_SIZES = {
@@ -212,6 +213,10 @@ def packed_attention(
     out, logs = torch.empty_like(q, memory_format=torch.contiguous_format), q.new_empty(q.shape[:2], dtype=_log_type(q))
     def attend(run, q, k, v, out, logs):
         if not run.q: return
+        if not run.k:                                                    # no keys: the kernel would end the process
+            out.zero_()
+            logs.fill_(-torch.inf)
+            return
         mixed, log = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, k, v)
         out.copy_(mixed); logs.copy_(log)
     with torch.no_grad(): _each(attend, runs, *(_cut(t, runs, side) for t, side in zip((q, k, v, out, logs), 'qkkqq')))
@@ -232,7 +237,9 @@ def _packed_attention_backward(grad:Tensor, q:Tensor, k:Tensor, v:Tensor, out:Te
         grad, q, out, logs, k, v = grad[there_q], q[there_q], out[there_q], logs[there_q], k[there_k], v[there_k]
     grads = [torch.empty_like(t, memory_format=torch.contiguous_format) for t in (q, k, v)]
     def back(run, dq, dk, dv, *parts):
-        if not run.q: dk.zero_(); dv.zero_(); return
+        if not run.q or not run.k:
+            for there in (dq, dk, dv): there.zero_()
+            return
         got = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(*parts, 0., False)
         for there, x in zip((dq, dk, dv), got): there.copy_(x)
     with torch.no_grad(): _each(back, runs, *(_cut(t, runs, side) for t, side in zip((*grads, grad, q, k, v, out, logs), 'qkkqqkkqq')))
@@ -356,6 +363,7 @@ def layout_for(
 ) -> Dense|Packed|Factorized:
     "The layout that blocks of this configuration take. A graph must not depend on coordinates: there groups become masks, N x N of them."
     if cfg.factor_axis is None: return layout
+    if isinstance(layout, Packed) and torch.compiler.is_compiling(): return _factor_masks_of_rows(cfg, layout, positions)
     if isinstance(layout, Dense) and (layout.keys is not None or torch.compiler.is_compiling() or positions.device.type == 'meta'): return _factor_masks(cfg, layout, positions)
     if isinstance(layout, Packed): row = layout.rows.row_ids
     else: row = torch.arange(positions.shape[0], device=positions.device).repeat_interleave(positions.shape[1])
@@ -373,6 +381,33 @@ def _factor_masks(cfg, layout, positions):
     others = torch.cat([same[..., :axis], same[..., axis + 1:]], -1).all(-1)
     real = True if layout.keys is None else layout.keys.squeeze(2)                       # (B, 1, N)
     return Factorized(layout, *(Dense(((s & real) | itself).unsqueeze(1)) for s in (same[..., axis], others)))
+
+@dataclass
+class InRectangle:
+    "Packed rows that attend in a rectangle, for compiled graphs: how many groups there are must not decide a graph's shape."
+    rows:Ragged    # any quantity of the tokens
+    place:Tensor   # (total,), a token's number in the rectangle, row after row
+    dense:Dense    # attention there
+
+    @classmethod
+    def places_of(cls, rows): return rows.row_ids * rows.max_len + torch.arange(rows.shape[0], device=rows.device) - rows.offsets[:-1][rows.row_ids]
+    @staticmethod
+    def spread(x, rows, place):
+        "Tokens in their places, zeros elsewhere, (B, N, ...)."
+        out = x.new_zeros(len(rows) * rows.max_len, *x.shape[1:]).index_copy(0, place, x)
+        return out.unflatten(0, (len(rows), rows.max_len))
+
+    def attend(self, q, k, v, dropout, queries=None):
+        "q, k, v (total, heads, head_dim) -> the same shape; all tokens are wanted"
+        out = self.dense.attend(*(self.spread(x, self.rows, self.place) for x in (q, k, v)), dropout)
+        return out.flatten(0, 1).index_select(0, self.place)
+
+def _factor_masks_of_rows(cfg, layout, positions):
+    "The same over packed rows."
+    rows, place = layout.rows, InRectangle.places_of(layout.rows)
+    real = InRectangle.spread(torch.ones_like(place), rows, place) > 0                   # (B, N)
+    masks = _factor_masks(cfg, Dense(real[:, None, None]), InRectangle.spread(positions, rows, place))
+    return Factorized(layout, *(InRectangle(rows, place, m) for m in (masks.along, masks.axis)))
 
 # %% ../nbs/04_encoder.ipynb #2ce7133c
 class _RmsNormCpu(torch.autograd.Function):
@@ -397,8 +432,17 @@ def _eager_float(*tensors):
     return (all(t.device.type == 'cpu' and t.dtype in (torch.float32, torch.float64) for t in tensors)
             and not torch.compiler.is_compiling() and not torch.jit.is_tracing() and not torch.is_autocast_enabled('cpu'))
 
+class PlainRmsNorm(TimmRmsNorm):
+    "timm's RMSNorm, in a form that survives export: ONNX's exporter drops an epsilon as small as 1e-12, and rows of zeros become NaN."
+    def forward(self, x):
+        if not (torch.compiler.is_exporting() or torch.onnx.is_in_onnx_export()): return super().forward(x)
+        large = x.float() * self.eps ** -.5 if 0 < self.eps < 1e-6 else x.float()          # then the epsilon is 1
+        eps = 1. if 0 < self.eps < 1e-6 else self.eps
+        normed = (large * torch.rsqrt(large.square().mean(-1, keepdim=True) + eps)).to(x.dtype)
+        return normed if self.weight is None else normed * self.weight.to(x.dtype)
+
 @register_notrace_module
-class RmsNorm(TimmRmsNorm):
+class RmsNorm(PlainRmsNorm):
     "timm's RMSNorm, with fewer passes over memory on a CPU."
     def forward(self, x):
         if self.weight is None or not _eager_float(x, self.weight) or x.dtype != self.weight.dtype: return super().forward(x)
@@ -456,6 +500,29 @@ class _TurnedQkv(torch.autograd.Function):
         return g @ weight, g_weight, None, None, None
 
 # %% ../nbs/04_encoder.ipynb #f707b027
+def attend_openly(
+    attn_drop:nn.Module,          # what the probabilities pass: a dropout, with hooks
+    q:Tensor,                     # queries, (B, n, heads, head_dim) or packed (total, heads, head_dim)
+    k:Tensor,                     # keys, likewise
+    v:Tensor,                     # values, likewise
+    layout,                       # how they are laid out
+    queries:Queries|None=None,    # the only tokens that are wanted; None: all
+) -> Tensor:                      # like `q`
+    "Attention whose probabilities, (B, heads, n, N), can be seen. Slower than a kernel; padding has probability 0."
+    if isinstance(layout, InRectangle): return layout.attend(q, k, v, 0.)
+    if isinstance(layout, Grouped):
+        out = attend_openly(attn_drop, *(t.flatten(0, -3)[layout.order] for t in (q, k, v)), layout.packed)
+        return out[layout.back].view_as(q)
+    if isinstance(layout, Packed):
+        rows = layout.rows if queries is None else queries.layout.rows
+        (q, empty), (k, pad), v = rows.like(q).to_padded(), layout.rows.like(k).to_padded(), layout.rows.like(v).to_padded()[0]
+        return attend_openly(attn_drop, q, k, v, Dense(~pad[:, None, None]))[~empty]
+    q, k, v = (t.transpose(1, 2) for t in (q, k, v))
+    logits = q @ k.transpose(-2, -1) / q.shape[-1] ** .5
+    if layout.keys is not None: logits = logits.masked_fill(~layout.keys, -torch.inf)
+    return (attn_drop(logits.softmax(-1)).to(v.dtype) @ v).transpose(1, 2)
+
+# %% ../nbs/04_encoder.ipynb #494a96f5
 @register_notrace_module
 class Attention(nn.Module):
     "Multi-head self-attention with rotary positions."
@@ -470,6 +537,7 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(cfg.d_model, 3 * inner, bias=False, device=device, dtype=dtype)
         self.proj = nn.Linear(inner, cfg.d_model, bias=False, device=device, dtype=dtype)
         self.pos_drop, self.attn_drop_rate = nn.Dropout(cfg.pos_drop_rate), cfg.attn_drop_rate
+        self.attn_drop = nn.Dropout(cfg.attn_drop_rate)      # probabilities pass it only where somebody listens: kernels keep them to themselves
         self.proj_drop = nn.Dropout(cfg.attn_proj_drop_rate)
 
     def forward(self,
@@ -480,7 +548,8 @@ class Attention(nn.Module):
     ) -> Tensor:                    # like `x`, of the wanted tokens
         "Mix the tokens of each row."
         q, k, v = self._qkv(x, angles, queries)
-        x = layout.attend(q, k, v, self.attn_drop_rate if self.training else 0., queries)
+        if self.attn_drop._forward_hooks or self.attn_drop._forward_pre_hooks: x = attend_openly(self.attn_drop, q, k, v, layout, queries)
+        else: x = layout.attend(q, k, v, self.attn_drop_rate if self.training else 0., queries)
         return self.proj_drop(self.proj(x.flatten(-2)))
 
     def _qkv(self, x, angles, queries):
@@ -568,7 +637,7 @@ def make_blocks(
 @register_notrace_function
 def _for_blocks(angles, x, attn):
     "The form of the angles that is fastest for `x`; FX must not look inside."
-    return None if angles is None else Angles.of(*angles, x, attn)
+    return angles if angles is None or isinstance(angles, Angles) else Angles.of(*angles, x, attn)
 
 def run_blocks(
     blocks,                       # to run, in order

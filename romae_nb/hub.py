@@ -30,6 +30,7 @@ from .folders import check_seal, locked, plain, read_json, seal, write_folder as
 from .mae import MaskedAutoencoder
 from .masking import mask_spec
 from .positions import grid_positions
+from .predict_at import SeenRange
 from .romae import RoMAE, as_saved
 from .rope import saved_p, sincos_positions
 from .vit import vit_tubelets
@@ -193,6 +194,7 @@ def _mae_files(model, notes, trained_input):
     "Writes a masked autoencoder."
     name, args = described(model.encoder)
     config = plain(dict(romae_nb='MaskedAutoencoder', encoder=name, encoder_kw=args, **_mae_args(model), trained_input=_input_of(model.encoder, trained_input)))
+    if model.seen_range is not None: config['seen_range'] = model.seen_range._asdict()
     def write(tmp):
         save_file({k: v.contiguous() for k, v in model.state_dict().items()}, tmp/'model.safetensors')
         (tmp/'README.md').write_text(model_card(model, notes), encoding='utf-8')
@@ -208,7 +210,8 @@ def _mae_args(m):
                 reference_mean=loss.reference_mean, head_drop_rate=m.decoder.head[0].p, loss=loss.kind,
                 loss_kw=dict(channel_weights=loss.channel_weights, huber_delta=loss.huber_delta), encoder_pos=m.encoder_pos,
                 decoder_pos=c.pos_encoding, decoder_block=m.decoder.block, decoder_attention=m.decoder.attention,
-                **({} if m.channel_axis is None else dict(channel_axis=m.channel_axis)))
+                **({} if m.channel_axis is None else dict(channel_axis=m.channel_axis)),
+                **({} if m.anchors is None else dict(anchors=[list(place) for place in m.anchors])))
 
 def _timm_files(model, folder, notes='', names=(), trained_input=None, **changes):
     "Writes timm's own format, which `timm.create_model('local-dir:...')` reads."
@@ -240,7 +243,7 @@ def tell_input(
 ) -> nn.Module:          # it
     "Say what images a model is trained on, where timm looks for it."
     encoder = model.encoder if isinstance(model, MaskedAutoencoder) else model
-    if not getattr(encoder, 'pretrained_cfg', None): return model      # not made by timm: there is no place to say it
+    if not isinstance(encoder, (RoMAE, VisionTransformer)) or not getattr(encoder, 'pretrained_cfg', None): return model   # no place to say it
     if not _checked_input(trained_input, encoder.in_chans): return model
     told = _tuples(_input_of(encoder, trained_input))
     kept = {k: v for k, v in encoder.pretrained_cfg.items() if not k.startswith('test_')}
@@ -301,8 +304,10 @@ def _from_config(kind, config):
     config.setdefault('decoder_attention', 'all')                    # folders older than the choice
     name, encoder_kw = _known_name(config.pop('encoder')), _constructors_own(config.pop('encoder_kw'))
     if name in ENCODER_SIZES: encoder_kw = as_saved(encoder_kw)
+    seen = config.pop('seen_range', None)
     model = MaskedAutoencoder(name, encoder_kw, **_decoder_as_saved(_tuples(config), encoder_kw))
     if own_mask: model.mask_fn = _lost_mask
+    if seen is not None: model.seen_range = SeenRange(**_tuples(seen))
     return tell_input(model, told) if told else model
 
 _ALWAYS = {'encoder', 'encoder_kw', 'mask_ratio', 'decoder_dim', 'decoder_heads', 'decoder_depth', 'decoder_kw', 'norm_targets', 'mask_fn',
@@ -353,7 +358,7 @@ def save_encoder(
 def to_timm(
     model:MaskedAutoencoder|nn.Module,  # pre-trained: a masked autoencoder, or a RoMAE or ViT of timm
     num_classes:int=1000,               # of the fresh head
-    global_pool:str|None=None,          # what the head reads; None: as the model has it, else CLS, else the mean; 'anchors' takes the pre-trained decoder along, unless pool_kw names another
+    global_pool:str|None=None,          # what the head reads; None: as the model has it, else CLS, else the mean. 'anchors' takes the decoder along
     img_size:int|tuple[int, int]|None=None,  # another image size: position tables are interpolated; None keeps it
     probe:bool=False,                   # batch norm without parameters before the linear layer, all else frozen
     label_map:dict|str|Path|None=None,  # new class number -> number in the old head, whose rows are kept; or a JSON file with lists src and dst
@@ -367,14 +372,18 @@ def to_timm(
     if fixed := set(kwargs) & {'p', 'base', 'unit', 'num_heads', 'norm_eps', 'factor_axis', 'pos_encoding'}: raise ValueError(f'{min(fixed)}: got {kwargs[min(fixed)]!r}; takes none, it changes what the weights mean')
     name, args = described(encoder)
     args |= dict(num_classes=num_classes, global_pool=_pool_of(encoder) if global_pool is None else global_pool)
-    carried = isinstance(model, MaskedAutoencoder) and args['global_pool'] == 'anchors' and not {'d_model', 'nhead', 'depth'} & set(kwargs.get('pool_kw') or {})
+    asks = isinstance(model, MaskedAutoencoder) and args['global_pool'] == 'anchors'
+    if asks: kwargs = dict(anchors=model.anchors) | kwargs
+    carried = asks and not {'d_model', 'nhead', 'depth'} & set(kwargs.get('pool_kw') or {})        # these ask for a decoder anew
     if carried: kwargs = kwargs | dict(pool_kw=_decoder_settings(model, kwargs.get('pool_kw')))
     if isinstance(encoder, RoMAE): args['weight_init'] = 'trunc_normal'             # for the head; pre-training's own would be too wide
     else: args['fc_norm'] = None if args['global_pool'] in ('avg', 'avgmax', 'max') else False                      # timm's own choice
     if probe and args['global_pool'] in ('dense', ''): raise ValueError(f"global_pool: got {args['global_pool']!r} for a probe; takes one that gives one vector per sample")
     new = timm.create_model(name, **{k: tuple(v) if isinstance(v, list) else v for k, v in args.items()} | kwargs).to(next(encoder.parameters()))
-    _carry(encoder, new, kwargs)
-    if carried: new.attn_pool.decoder.load_state_dict({k: model.decoder.state_dict()[k] for k in new.attn_pool.decoder.state_dict()})
+    _carry(encoder, new, [k for k in kwargs if k not in ('anchors', 'pool_kw')])                # these are the head's
+    if carried:                                                       # all but the prediction's layer, where states are read
+        own, trained = new.attn_pool.decoder, model.decoder.state_dict()
+        own.load_state_dict({k: trained[k] for k in own.state_dict()})
     tell_input(new, _input_of(encoder))
     if label_map is not None and new.global_pool == encoder.global_pool: _carry_head(encoder, new)
     if img_size is not None: _resize(new, to_2tuple(img_size))
@@ -385,7 +394,8 @@ def to_timm(
 def _decoder_settings(mae, more):
     "Settings of a pool of anchors that a pre-trained decoder fits into."
     if mae.decoder.block != 'romae':
-        raise ArgumentValueError('global_pool', f"'anchors' for a decoder of blocks {mae.decoder.block!r}", "another one, or decoder_block='romae'")
+        got = f"'anchors' for a decoder of blocks {mae.decoder.block!r}"
+        raise ArgumentValueError('global_pool', got, "another one, or decoder_block='romae'")
     mine = {k: v for k, v in vars(mae.decoder.cfg).items() if k != 'max_tokens'}
     return mine | dict(out_dim=mae.scoring.out_dim(mae.patch_dim), attention=mae.decoder.attention) | dict(more or {})
 

@@ -14,12 +14,13 @@ from timm.layers import resample_abs_pos_embed
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
+from .anchors import check_anchors
 from .decoder import BLOCKS, Decoder
 from .checks import ArgumentTypeError, ArgumentValueError, choice, flag, instance, number, rate, renamed, shown, whole
 from .encoder import POS_ENCODINGS, EncoderConfig, compile_for_lengths, run_blocks
 from .losses import TokenLoss
 from .masking import AxisRoles, Mask, axis_roles, make_mask
-from .predict_at import Predicted, predict_at
+from .predict_at import Predicted, SeenRange, at_resolution, predict_at, range_of
 from .romae import RoMAE, check_pixels, image_tokens
 from .rope import ADDED
 from .tokens import Tokens
@@ -81,6 +82,7 @@ class MaskedAutoencoder(nn.Module):
         decoder_pos:str|None=None,           # what `EncoderConfig.pos_encoding` takes; None: a RoMAE's own, 'sincos' for a ViT
         decoder_block:str|None=None,         # 'romae' or 'vit'; None: as the encoder's
         channel_axis:int|None=None,          # position axis with the channel's number, where tokens are single observations; masks ask for it. None: the first with channel_tokens, else none
+        anchors=None,                        # places that stand for those of the data, (M, D), to ask the decoder at
         decoder_attention:str='all',         # what hidden tokens see: 'all' tokens, or 'visible' ones and themselves, see `predict_at`
     ):
         super().__init__()
@@ -99,11 +101,13 @@ class MaskedAutoencoder(nn.Module):
         if cfg['pos_encoding'] in ADDED and 'unit' not in (decoder_kw or {}): cfg['unit'] = 1.        # these know no unit
         _check_decoder_kw(cfg, decoder_kw, self.encoder)
         block, drop = cfg.pop('block'), self.encoder.cfg.pos_drop_rate if isinstance(self.encoder, RoMAE) else 0.
+        self.anchors = None if anchors is None else check_anchors(anchors, self.cut.n_pos_dims)
         self.pos_drop = nn.Dropout(drop)
         self.decoder = Decoder(self.encoder.embed_dim, self.scoring.out_dim(self.patch_dim), _decoder_cfg(cfg), block, self.encoder.num_prefix_tokens,
                                self.cut.channels if self.cut.per_channel else None, drop, head_drop_rate,
                                decoder_attention)
 
+    seen_range:SeenRange|None = None  # where the tokens of training samples were; None: nobody has noted it
     @property
     def backbone(self): return (RoMAEBackbone if isinstance(self.encoder, RoMAE) else ViTBackbone)(self.encoder)
     @property
@@ -174,7 +178,7 @@ _VIT_SETTINGS = {                                                    # what timm
 def _checked_vit_kw(kw):
     "Keywords of a ViT with Python's own numbers."
     with renamed({}, 'encoder_kw: '):
-        return {k: _VIT_SETTINGS[k][0](k, v, *_VIT_SETTINGS[k][1:]) if k in _VIT_SETTINGS else v for k, v in kw.items()}
+        return {k: _VIT_SETTINGS[k][0](k, v, *_VIT_SETTINGS[k][1:]) if k in _VIT_SETTINGS and v is not None else v for k, v in kw.items()}
 
 # %% ../nbs/06_mae.ipynb #47b2d4c2
 def start_as_mae(
@@ -470,10 +474,44 @@ def predict_at(self:MaskedAutoencoder,
     at:Tensor|Ragged,                    # places, (B, D, M), or Ragged (total, D) with a number of its own in each row
     pad_mask:Tensor|None=None,           # (B, N) bool, True = padding
     value_mask:Tensor|Ragged|None=None,  # like `values`, bool, True = not observed
-    queries:int=4096,                    # places that are computed at a time, of all rows together: more take more memory
-) -> Predicted:                          # `mean` and `deviation` (None unless loss='gaussian'), (B, M, P) or Ragged (total, P)
-    "What is at some places, given all tokens. In evaluation mode; gradients are kept where `values`, `positions` or `at` ask for them."
+    queries:int=4096,                    # places that are computed at a time, of all rows together
+) -> Predicted:                          # `mean`, `deviation` (None unless loss='gaussian'): (B, M, P) or Ragged (total, P)
+    "What is at some places, given all tokens. Nothing is random; gradients are kept where an input asks for them."
     return predict_at(self, values, positions, at, pad_mask, value_mask, queries)
+
+@patch
+def at_resolution(self:MaskedAutoencoder,
+    values:Tensor,                     # (B, T, C, H, W), (B, C, H, W) or (B, T, C), on a grid; all are visible
+    scale:int|tuple[int, int, int]=2,  # how many values for one: wherever there are several, or (steps, rows, columns)
+    value_mask:Tensor|None=None,       # like `values`, bool, True = not observed
+    queries:int=4096,                  # as for `predict_at`
+) -> Predicted:                        # `mean` and `deviation` as values of the same form, finer
+    "Values on a finer grid. Where a token is a patch, patches are asked at places between the patches."
+    return at_resolution(self, values, scale, value_mask, queries)
+
+@patch
+def note_range(self:MaskedAutoencoder,
+    positions:Tensor|Ragged|None,  # of training batches, as for `forward`; None: the grid's own
+    values:Tensor|Ragged,          # likewise
+    pad_mask:Tensor|None=None,     # likewise
+):
+    "Widen `seen_range`, the range that `predict_at` warns beyond. A Learner does it while it trains."
+    self.seen_range = SeenRange(*map(tuple, self.widened(positions, values, pad_mask).tolist()))
+
+@patch
+def widened(self:MaskedAutoencoder,
+    positions:Tensor|Ragged|None,  # as for `note_range`
+    values:Tensor|Ragged,          # likewise
+    pad_mask:Tensor|None=None,     # likewise
+    before:Tensor|None=None,       # (3, D), what this has returned for earlier batches; None starts with `seen_range`
+) -> Tensor:                       # (3, D), float64 on the device of the batch
+    "The range of places so far, without waiting for the device."
+    own = positions is None                                          # of a grid: tokens reach half a token farther
+    places = self.cut.places(values[:1]) if own else positions
+    if isinstance(places, Tensor): places = places.transpose(1, 2)
+    if before is None and self.seen_range is not None:
+        before = torch.tensor(self.seen_range, dtype=torch.float64, device=places.device)
+    return range_of(places, .5 * own, before, None if own else pad_mask)
 
 # %% ../nbs/06_mae.ipynb #308b39d7
 @patch

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['POOLS', 'default_cfgs', 'TubeletEmbed', 'pool_tokens', 'attend_pool', 'as_given', 'RoMAE', 'image_tokens',
-           'check_pixels', 'check_tubelet_size', 'checkpoint_filter_fn', 'as_saved', 'romae_tiny_shallow', 'romae_tiny',
-           'romae_small', 'romae_base', 'romae_large']
+           'check_pixels', 'check_tubelet_size', 'checkpoint_filter_fn', 'RoMAEFeatures', 'as_saved',
+           'romae_tiny_shallow', 'romae_tiny', 'romae_small', 'romae_base', 'romae_large']
 
 # %% ../nbs/05_romae.ipynb #bb5c1c6c
 import inspect, numbers
@@ -13,15 +13,15 @@ import numpy as np
 import torch
 from fastcore.basics import patch
 from torch import Tensor, nn
-from timm.layers import AttentionPoolLatent, RmsNorm, get_device_dtype, resample_abs_pos_embed, to_2tuple, trunc_normal_
+from timm.layers import AttentionPoolLatent, get_device_dtype, resample_abs_pos_embed, to_2tuple, trunc_normal_
 from timm.models import (build_model_with_cfg, generate_default_cfgs, named_apply, register_model, register_notrace_function,
                          register_notrace_module)
-from timm.models._features import feature_take_indices
+from timm.models._features import FeatureGetterNet, feature_take_indices
 from timm.models._input import update_model_input_size
 
 from .anchors import AnchorPool, anchor_pool, check_anchors
 from .checks import ArgumentValueError, choice, flag, instance, keywords, rate, shown, whole
-from .encoder import (ENCODER_SIZES, Dense, EncoderConfig, Factorized, Packed, layout_for, make_blocks, renamed, rope_angles_of,
+from .encoder import (ENCODER_SIZES, Dense, EncoderConfig, Factorized, Packed, PlainRmsNorm, layout_for, make_blocks, renamed, rope_angles_of,
                               run_blocks)
 from .positions import _each, _wholes
 from .rope import saved_p
@@ -88,6 +88,7 @@ def pool_tokens(
     "One vector per row, or per token."
     instance('x', x, (Tensor, Ragged), 'features, a Tensor or a Ragged')
     instance('pad_mask', pad_mask, Tensor, 'a bool Tensor (B, N)', none=True)
+    if pool and isinstance(x, Tensor) and x.ndim != 3: raise ArgumentValueError('x', f'shape {tuple(x.shape)}', '(B, prefix + N, d)')
     if not pool: return x
     if pool == 'token': return split_first(x)[0]
     if prefix: x = split_first(x)[1]
@@ -147,7 +148,7 @@ class RoMAE(nn.Module):
         mlp_dim:int|None=None,              # MLP width itself, instead of the ratio
         p:float|tuple[float, ...]=.75,      # fraction of the frequencies that turn
         base:float|tuple[float, ...]=10000.,# slowest over fastest frequency
-        pos_encoding:str='rope',            # or added to the tokens: 'absolute' and 'learned' by index, 'sincos' and 'fourier' by coordinate; both: 'rope+sincos', 'rope+fourier'
+        pos_encoding:str='rope',            # or added to the tokens, or both: see `POS_ENCODINGS`
         norm_eps:float=1e-12,               # of RMSNorm; the reference's
         drop_rate:float=0.,                 # dropout in the head
         pos_drop_rate:float=0.,             # dropout on rotated queries and keys
@@ -162,8 +163,8 @@ class RoMAE(nn.Module):
         dynamic_img_pad:bool=False,         # pad images that tubelets do not divide, instead of refusing them; timm's name
         weight_init:str='trunc_normal',     # linear layers: 'trunc_normal' (0.02, classifiers), or 'torch' (torch's own, pre-training)
         unit:float|tuple[float, ...]=1.,    # coordinates over which the fastest pair turns by one radian
-        anchors=None,                       # places that a head with global_pool='anchors' asks at, (M, D): see `AnchorPool`
-        pool_kw:dict|None=None,             # settings of the pooling: of 'anchors' those of `anchor_pool`, of 'map' queries=1, how many ask
+        anchors=None,                       # places that global_pool='anchors' asks at, (M, D): see `AnchorPool`
+        pool_kw:dict|None=None,             # of the pooling: for 'anchors' see `anchor_pool`; for 'map' queries=1
         device=None,                        # where the parameters live
         dtype=None,                         # their type
     ):
@@ -250,7 +251,7 @@ def _make_head(self:RoMAE, num_classes, global_pool, device=None, dtype=None):
     dd = dict(device=device, dtype=dtype)
     self.num_classes, self.global_pool = num_classes, global_pool
     self.attn_pool, self.head_hidden_size = self._make_pool(global_pool, dd)
-    self.fc_norm = RmsNorm(self.head_hidden_size, self.cfg.layer_norm_eps, **dd) if num_classes else nn.Identity()
+    self.fc_norm = PlainRmsNorm(self.head_hidden_size, self.cfg.layer_norm_eps, **dd) if num_classes else nn.Identity()
     self.head = nn.Linear(self.head_hidden_size, num_classes, **dd) if num_classes else nn.Identity()
     for m in (self.fc_norm, self.head, self.attn_pool):
         if m is not None: m.train(self.training)
@@ -265,7 +266,8 @@ def _make_pool(self:RoMAE, global_pool, dd):
     if global_pool != 'map': return None, self.embed_dim
     keywords(self.pool_kw, {'queries'}, "global_pool='map'")
     queries = whole('pool_kw: queries', self.pool_kw.get('queries', 1), low=1)
-    pool = AttentionPoolLatent(self.embed_dim, num_heads=self.cfg.nhead, norm_layer=RmsNorm, latent_len=queries, pool_type='token' if queries == 1 else '', **dd)
+    kw = dict(num_heads=self.cfg.nhead, norm_layer=PlainRmsNorm, latent_len=queries, pool_type='token' if queries == 1 else '')
+    pool = AttentionPoolLatent(self.embed_dim, **kw, **dd)
     return pool, queries * self.embed_dim
 
 @patch
@@ -274,9 +276,12 @@ def reset_classifier(self:RoMAE,
     global_pool:str|None=None,  # one of `POOLS`; None keeps the present one
 ):
     "A fresh head: norm and linear layer. Raises AssertionError for an unknown pooling: timm's callers probe for that type."
+    kept = None
+    if isinstance(self.attn_pool, AnchorPool) and global_pool in (None, 'anchors'): kept = self.attn_pool   # was trained
     try: self._make_head(num_classes, self.global_pool if global_pool is None else global_pool, **get_device_dtype(self))
     except ValueError as e: raise AssertionError(str(e)) from e
-    for m in (self.head, self.attn_pool):
+    if kept is not None: self.attn_pool = kept
+    for m in (self.head, self.attn_pool if kept is None else None):
         if m is not None: named_apply(self._init_module, m)
 
 @patch
@@ -321,7 +326,7 @@ def forward_head(self:RoMAE,
     x:Tensor|Ragged,            # from `forward_features`
     pre_logits:bool=False,      # stop behind pooling
     pad_mask:Tensor|None=None,  # (B, N) bool, needed for the mean over real tokens
-    positions:Tensor|Ragged|None=None,  # as for `forward_features`; read by 'anchors' alone, None takes those of images of the nominal size
+    positions:Tensor|Ragged|None=None,  # as for `forward_features`, for 'anchors'; None: of images of the nominal size
 ) -> Tensor|Ragged:             # (B, num_classes), or one per token with 'dense'; (..., d) with pre_logits or without classes
     "Pool, then classify."
     pre_logits = flag('pre_logits', pre_logits)
@@ -337,7 +342,8 @@ def _places(self:RoMAE, x, positions):
     "Where the tokens of these features sit."
     if positions is not None: return positions
     if isinstance(x, Ragged) or x.shape[1] - self.num_prefix_tokens != (n := image_tokens(self.img_size, self.cut)):
-        raise ArgumentValueError('positions', "None with global_pool='anchors'", f'the positions of the tokens; None for images of {self.img_size} pixels alone')
+        takes = f'the positions of the tokens; None for images of {self.img_size} pixels alone'
+        raise ArgumentValueError('positions', "None with global_pool='anchors'", takes)
     return self.cut.places(x.new_empty(1, self.in_chans, *self.img_size)).expand(x.shape[0], -1, -1)
 
 @patch
@@ -354,7 +360,8 @@ def forward(self:RoMAE,
     "Logits of a batch."
     features = self.forward_features(values, positions, pad_mask)
     if self.global_pool != 'anchors': return self.forward_head(features, pad_mask=pad_mask)
-    return self.forward_head(features, pad_mask=pad_mask, positions=self.cut.places(values) if positions is None else positions)
+    if positions is None: positions = self.cut.places(values)
+    return self.forward_head(features, pad_mask=pad_mask, positions=positions)
 
 # %% ../nbs/05_romae.ipynb #49a9607a
 @patch
@@ -364,13 +371,13 @@ def forward_intermediates(self:RoMAE,
     return_prefix_tokens:bool=False,    # pair each feature with its CLS token
     norm:bool=False,                    # unused: there is no norm behind the last block; timm's argument
     stop_early:bool=False,              # do not run blocks behind the last one wanted
-    output_fmt:str='NCHW',              # 'NCHW' for images, or 'NLC'
+    output_fmt:str='NCHW',              # 'NCHW' or 'NHWC' for images, or 'NLC' or 'NCL'
     intermediates_only:bool=False,      # leave out the last output
     positions:Tensor|Ragged|None=None,  # as for `forward`
     pad_mask:Tensor|None=None,          # as for `forward`
 ):  # (features, [intermediates]), or the list alone
     "Outputs of chosen blocks. Raises ValueError for maps of what is no image."
-    choice('output_fmt', output_fmt, ('NCHW', 'NLC'))
+    output_fmt = choice('output_fmt', getattr(output_fmt, 'value', output_fmt), _FORMATS)          # timm's enum, or its name
     stop_early, intermediates_only = flag('stop_early', stop_early), flag('intermediates_only', intermediates_only)
     return_prefix_tokens, norm = flag('return_prefix_tokens', return_prefix_tokens), flag('norm', norm)
     take, last = self._taken(indices)
@@ -379,7 +386,7 @@ def forward_intermediates(self:RoMAE,
                           self.grad_checkpointing and self.training, take)
     x, *taken = (as_given(t, layout, pad_mask, self.num_prefix_tokens) for t in (x, *taken))
     firsts, maps = zip(*(split_first(t) if self.num_prefix_tokens else (None, t) for t in taken))
-    if output_fmt == 'NCHW': maps = [_as_map(t, values, self.cut) for t in maps]
+    maps = [_in_format(t, values, self.cut, output_fmt) for t in maps]
     out = list(zip(maps, firsts)) if return_prefix_tokens and self.num_prefix_tokens else list(maps)
     return out if intermediates_only else (x, out)
 
@@ -396,13 +403,34 @@ def _taken(self:RoMAE, indices):
         except (TypeError, ValueError): raise ArgumentValueError('indices', shown(indices), takes) from None
     return feature_take_indices(n, indices)
 
-def _as_map(x, values, cut):
-    def refuse(what): raise ArgumentValueError('output_fmt', f"'NCHW' for {what}", "'NLC'")
+_FORMATS = ('NCHW', 'NHWC', 'NLC', 'NCL')
+
+def _in_format(x, values, cut, fmt):
+    "Tokens (B, N, d) as maps, or as they are."
+    if fmt == 'NLC': return x
+    if fmt == 'NCL' and isinstance(x, Tensor): return x.transpose(1, 2).contiguous()
+    def refuse(what): raise ArgumentValueError('output_fmt', f"{fmt!r} for {what}", "'NLC'")
     if isinstance(values, Ragged): refuse('a Ragged batch')
     if cut.per_channel: refuse('tokens per channel')
     t, h, w = cut.grid(values)
     if t != 1: refuse(f'{t} tokens in time')
-    return x.transpose(1, 2).unflatten(2, (h, w)).contiguous()
+    return x.unflatten(1, (h, w)) if fmt == 'NHWC' else x.transpose(1, 2).unflatten(2, (h, w)).contiguous()
+
+@patch
+def get_intermediate_layers(self:RoMAE,
+    values:Tensor|Ragged,               # as for `forward`
+    n:int|list[int]=1,                  # last n blocks if a number, those blocks if a list
+    reshape:bool=False,                 # maps of images, (B, d, H, W)
+    return_prefix_tokens:bool=False,    # pair each feature with its CLS token
+    norm:bool=False,                    # unused: there is no norm behind the last block; timm's argument
+    positions:Tensor|Ragged|None=None,  # as for `forward`
+    pad_mask:Tensor|None=None,          # as for `forward`
+) -> list:                              # one feature, (B, N, d), per block
+    "Outputs of the last blocks, as timm's ViTs and DINO give them; `forward_intermediates` does more."
+    fmt = 'NCHW' if flag('reshape', reshape) else 'NLC'
+    with renamed({'indices': 'n', 'output_fmt': 'reshape'}):
+        return self.forward_intermediates(values, n, return_prefix_tokens, norm, output_fmt=fmt, intermediates_only=True,
+                                          positions=positions, pad_mask=pad_mask)
 
 # %% ../nbs/05_romae.ipynb #3eaca354
 @patch
@@ -426,12 +454,14 @@ def group_matcher(self:RoMAE,
     "Layer groups for layer-wise rates: embedding, each block, head."
     return dict(stem=r'^embed', blocks=r'^blocks\.(\d+)', head=r'^fc_norm|^head|^attn_pool')
 
-_POOL_TOKENS = tuple(f'attn_pool.{n}' for n in ('moved', 'decoder.mask_token', 'decoder.added.frequencies', 'decoder.channel.weight'))
+_POOL_TOKENS = ('attn_pool.latent', 'attn_pool.moved', 'attn_pool.decoder.mask_token', 'attn_pool.decoder.added.frequencies',
+                'attn_pool.decoder.channel.weight')
 
 @patch
 def no_weight_decay(self:RoMAE) -> set[str]:  # parameter names
     "Parameters that weight decay should spare, beside norms and biases."
-    return {'embed.cls_token', 'embed.added.table', 'embed.added.frequencies', 'embed.channel.weight', 'attn_pool.latent', *_POOL_TOKENS} & {n for n, _ in self.named_parameters()}
+    spared = {'embed.cls_token', 'embed.added.table', 'embed.added.frequencies', 'embed.channel.weight', *_POOL_TOKENS}
+    return spared & {n for n, _ in self.named_parameters()}
 
 @patch
 def set_grad_checkpointing(self:RoMAE,
@@ -485,6 +515,31 @@ def _cfg(url='', **kw):
 default_cfgs = generate_default_cfgs({name: _cfg() for name in ENCODER_SIZES})
 
 # %% ../nbs/05_romae.ipynb #08c22e9d
+class RoMAEFeatures(FeatureGetterNet):
+    "Outputs of some blocks, as a model: what `timm.create_model(..., features_only=True)` gives."
+    def __init__(self,
+        model:RoMAE,                      # whose blocks are read
+        out_indices:int|list[int]=4,      # as for `forward_intermediates`
+        output_fmt:str|None=None,         # one of 'NCHW', 'NHWC', 'NLC', 'NCL'; None: maps of images, tokens of all else
+        **kwargs                          # timm's: norm, prune, out_map, return_dict
+    ):
+        self_chosen, image = output_fmt is None, not model.cut.per_channel and model.cut.n_pos_dims == 2
+        fmt = choice('output_fmt', getattr(output_fmt, 'value', output_fmt), (None, *_FORMATS)) or ('NCHW' if image else 'NLC')
+        super().__init__(model, out_indices, output_fmt=fmt, **kwargs)
+        self.self_chosen = self_chosen
+
+    def forward(self,
+        values:Tensor|Ragged,               # as for a RoMAE
+        positions:Tensor|Ragged|None=None,  # likewise
+        pad_mask:Tensor|None=None,          # likewise
+    ) -> list:                              # features, one of each block
+        "Features of a batch."
+        series = isinstance(values, Ragged) or values.ndim == 3
+        fmt = 'NLC' if series and self.self_chosen else self.output_fmt
+        return self.model.forward_intermediates(values, self.out_indices, norm=self.norm, output_fmt=fmt, intermediates_only=True,
+                                                positions=positions, pad_mask=pad_mask)
+
+# %% ../nbs/05_romae.ipynb #07679484
 _ARGS = tuple(inspect.signature(RoMAE.__init__).parameters)[1:]
 
 def _create_romae(name, pretrained=False, **kwargs):
@@ -497,8 +552,10 @@ def _create_romae(name, pretrained=False, **kwargs):
     if folder: kwargs = as_saved(size | kwargs)
     depth = kwargs.get('depth', size['depth'])
     taps = kwargs.pop('out_indices', min(3, depth) if isinstance(depth, int) else 3)     # features_only: the last three blocks
+    features = dict(out_indices=taps, feature_cls=RoMAEFeatures)
+    if 'output_fmt' in kwargs: features['output_fmt'] = kwargs.pop('output_fmt')
     return build_model_with_cfg(RoMAE, name, pretrained or folder, pretrained_filter_fn=checkpoint_filter_fn,
-                                feature_cfg=dict(out_indices=taps, feature_cls='getter'), **(size | kwargs))
+                                feature_cfg=features, **(size | kwargs))
 
 # what others call our arguments
 _OTHER_WORDS = {'patch_size': 'tubelet_size', 'd_model': 'embed_dim', 'nhead': 'num_heads', 'use_cls': 'class_token', 'n_channels': 'in_chans'}

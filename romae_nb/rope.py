@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .checks import ArgumentTypeError, ArgumentValueError, choice, flag, number, renamed, shown, whole
-from .positions import _float, _tensor
+from .positions import _float, _in_graph, _tensor
 
 # %% ../nbs/01_rope.ipynb #6f12fbf2
 def axis_width(
@@ -21,7 +21,7 @@ def axis_width(
     n_dims:int,    # axes
 ) -> int:          # numbers per axis, even
     "How many of a head's numbers each axis turns. Raises ValueError where an axis would get none."
-    if not torch.compiler.is_compiling():
+    if not _in_graph():
         head_dim, n_dims = whole('head_dim', head_dim, high=2**20), whole('n_dims', n_dims, 1, 2**20)
     width = head_dim // n_dims // 2 * 2
     if width < 2:
@@ -136,7 +136,7 @@ class NDPRope(nn.Module):
         n_dims:int=1,                    # axes, D
         p:float|tuple[float, ...]=.75,   # fraction of the frequencies that turn, for all axes or one each; the paper's choice
         base:float|tuple[float, ...]=10000.,  # ratio of slowest to fastest frequency, for all axes or one each; RoPE's usual one
-        unit:float|tuple[float, ...]=1.,  # coordinates over which the fastest pair turns by one radian, for all axes or one each
+        unit:float|tuple[float, ...]=1.,  # coordinates over which the fastest pair turns by a radian, for all axes or one each
     ):
         super().__init__()
         self.head_dim, self.n_dims, self.axis_dim = head_dim, n_dims, axis_width(head_dim, n_dims)
@@ -188,7 +188,7 @@ def sincos_rows(
     base:float=10000., # ratio of slowest to fastest frequency
 ) -> Tensor:           # (..., dim), float32
     "Rows of the sin/cos table of 'Attention is all you need' (arXiv 1706.03762, section 3.5)."
-    if not torch.compiler.is_compiling():
+    if not _in_graph():
         dim, base = whole('dim', dim, 0, 2**20), _float('base', base, above=0)
         _tensor('index', index, 'a Tensor of token indices')
     if dim % 2: raise ArgumentValueError('dim', shown(dim), 'an even number')
@@ -211,7 +211,7 @@ def sincos_positions(
     base:float=10000., # ratio of slowest to fastest frequency
 ) -> Tensor:           # (..., N, dim), float32
     "Sines and cosines of each coordinate, last axis first: the MAE's table, at any place."
-    if not torch.compiler.is_compiling():
+    if not _in_graph():
         dim, base = whole('dim', dim, 0, 2**20), _float('base', base, above=0)
         _tensor('positions', positions, 'a Tensor (..., N, D)', 2)
         with renamed({'head_dim': 'dim'}): axis_width(dim, positions.shape[-1])

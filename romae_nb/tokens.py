@@ -15,7 +15,7 @@ from .checks import ArgumentValueError, whole
 from .tubelets import Ragged, Tubelets, check_rows, check_tokens, prepend
 
 # %% ../nbs/03_tokens.ipynb #d1f407f1
-@dataclass
+@dataclass(repr=False)
 class Tokens:
     "A batch cut into tokens: their numbers, places and indices."
     values:Tensor|Ragged     # (B, N, P) or Ragged (total, P)
@@ -23,6 +23,11 @@ class Tokens:
     index:Tensor|Ragged      # (B, N) or Ragged (total,), number of the token in its row, from 0
     keys:Tensor|None=None    # (B, N) bool, True = real, where padding stays in a rectangle (export, FX); None otherwise
     table:Tensor|None=None   # (rows, d), position codes of this grid by index, for encoders that add them; None where there is none
+
+    def __repr__(self):
+        shape = lambda x: f'{len(x)} rows, {tuple(x.data.shape)}' if isinstance(x, Ragged) else f'{tuple(x.shape)}'
+        more = [name for name in ('keys', 'table') if getattr(self, name) is not None]
+        return f'Tokens(values {shape(self.values)} {self.values.dtype}, positions {shape(self.positions)}' + ''.join(f', {m}' for m in more) + ')'
 
     def select(self,
         keep:Tensor|Ragged,  # bool, (B, N) or Ragged (total,), as the tokens are laid out

@@ -250,6 +250,28 @@ def test_baseline_of_a_gaussian_and_of_others():
     with pytest.raises(ValueError, match="scoring: got 'huber'; takes mse or gaussian"): MeanLoss(small(loss='huber').scoring)
 
 
+# %% b22fe789
+def test_the_model_knows_where_training_was():
+    class Places(Callback):
+        order = 30
+        def before_fit(self): self.seen = {True: [], False: []}
+        def before_batch(self): self.seen[self.training] += self.learn.xb[1].rows()
+
+    values, times = sines(40)
+    times[-1] = times[-1] + 50.                                          # of the validation part
+    dls = dataloaders(IrregularDataset(values, times), splits=(range(32), range(32, 40)), bs=8, device='cpu')
+    learn, places = learner(dls), Places()
+    assert learn.model.seen_range is None
+    learn.fit(2, 1e-3, cbs=places)
+    rows = [r.double() for r in places.seen[True]]
+    want = [min(r.min() for r in rows), max(r.max() for r in rows), max(r.max() - r.min() for r in rows)]
+    torch.testing.assert_close(torch.tensor(learn.model.seen_range).flatten(), torch.stack(want).float())
+    assert max(r.max() for r in places.seen[False]) > learn.model.seen_range.high[0] + 30
+    first = learn.model.seen_range
+    learner(dls, learn.model).fit(1, 1e-3)                               # training goes on: the range can only grow
+    assert learn.model.seen_range == first
+
+
 # %% f1f082e8
 class Break(Callback):
     "Ends training in mid-epoch, by `error`."

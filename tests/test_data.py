@@ -73,8 +73,9 @@ def test_ranks_share_an_epoch(n, bs, world, shuffle, drop, budget, seed):
     if not drop: assert sorted(first) == list(range(n))
     elif not budget: assert len(first) == n // (bs * world) * bs * world and all(len(b) == bs for bs_, _ in ranks for b in bs_)
     if not budget:                                                            # two processes see what one with twice the rows sees
-        whole, _ = epoch_batches(n, bs * world, shuffle, seed, drop_last=drop)
-        assert [[i for (b, f) in [(r[0][s], r[1][s]) for r in ranks] for i, t in zip(b, f) if not t] for s in range(len(whole))] == whole
+        alone, _ = epoch_batches(n, bs * world, shuffle, seed, drop_last=drop)
+        assert [[i for (b, f) in [(r[0][s], r[1][s]) for r in ranks] for i,
+                 t in zip(b, f) if not t] for s in range(len(alone))] == alone
 
 
 # %% ece71812
@@ -189,8 +190,8 @@ def test_same_augmentation_at_every_validation():
 # %% a7895a91
 def test_goes_on_in_the_middle():
     import json
-    whole = noisy()
-    epochs = [seen(whole) for _ in range(3)]
+    through = noisy()
+    epochs = [seen(through) for _ in range(3)]
     dl = noisy()
     seen(dl)
     it = iter(dl)
@@ -223,9 +224,11 @@ def test_which_samples_a_batch_holds():
                 plans = [[dl.samples_of(b, e).tolist() for b in range(len(dl))] for e in range(2)]
                 for epoch in range(2):
                     for i, (x, _, y) in enumerate(dl):
-                        assert dl.samples_of(i).equal(y) and dl.samples_of(i, epoch).equal(y) and dl.copies_of(i).tolist() == [0] * len(y)
+                        assert dl.samples_of(i).equal(y) and dl.samples_of(i,
+                                                                           epoch).equal(y) and dl.copies_of(i).tolist() == [0] * len(y)
                         assert dl.batch == i + 1
-                assert [[b[2].tolist() for b in d] for d in [TokenDL(Part(wide, part), shuffle=True, device='cpu', **kw).shard(rank, world)] for _ in range(2)] == plans
+                assert [[b[2].tolist() for b in d] for d in [TokenDL(Part(wide, part), shuffle=True, device='cpu',
+                                                                     **kw).shard(rank, world)] for _ in range(2)] == plans
     for bad in (True, -1, 9, 'a', None):
         with pytest.raises((ValueError, TypeError), match='batch: got'): dl.samples_of(bad)
     with pytest.raises((ValueError, TypeError), match='epoch: got'): dl.samples_of(0, 'a')
@@ -236,7 +239,8 @@ def test_a_sample_that_stops_cuts_no_batch_short():
     class Stops(GridDataset):
         def __getitem__(self, i): return next(iter(())) if i == 5 else super().__getitem__(i)
     for workers in (0, 1):
-        with pytest.raises(RuntimeError, match='sample 5 raised StopIteration'): list(TokenDL(Stops(np.zeros((9, 1, 2, 2))), bs=4, num_workers=workers, device='cpu'))
+        with pytest.raises(RuntimeError, match='sample 5 raised StopIteration'):
+            list(TokenDL(Stops(np.zeros((9, 1, 2, 2))), bs=4, num_workers=workers, device='cpu'))
     def stop(x): return next(iter(()))
     with pytest.raises(RuntimeError, match='StopIteration'): list(TokenDL(tiny(), bs=4, after_item=stop, device='cpu'))
 
@@ -329,15 +333,17 @@ def test_dataloaders_refuse():
          r'splits: got a part of shape \(6,\) and type int64, 5 to 10; takes sample numbers from 0 to 9'),
         ((ds,), dict(splits=(range(5), [])), r'splits: got a part of shape \(0,\)'),
         ((ds, ds), dict(splits=(range(5), [7])), 'datasets: got 2 with splits'), ((ds, tiny(False)), {}, 'takes one kind'),
-        ((ds, ds), dict(layout='dense'), "layout: got 'dense'; takes 'ragged', 'padded'"), ((ds, ds), dict(bs=0), 'bs: got 0'),
-        ((3, ds), {}, 'dataset: got a int; takes a dataset of ours, a Subset, or one with __len__'),
+        ((ds, ds), dict(layout='dense'), "layout: got 'dense'; takes 'ragged', 'padded'"),
+        ((ds, ds), dict(bs=0), 'bs: got 0'),
+        ((3, ds), {}, 'datasets: got a int; takes a dataset of ours, a Subset, or one with __len__'),
         ((ds, ds), dict(max_tokens=0), 'max_tokens: got 0'), ((ds, ds), dict(max_tokens=4), 'max_tokens: got 4, and sample'),
         ((ds, IrregularDataset(ds.values, ds.positions, ds.labels, ds.vocab, marks=True)), {}, 'marks True beside False'),
         ((ds, IrregularDataset([v[:, :1] for v in ds.values], ds.positions, ds.labels)), {}, 'n_values 1 beside 2'),
         ((ds, IrregularDataset(ds.values, [p.repeat(1, 2) for p in ds.positions], ds.labels)), {}, 'n_axes 2 beside 1'),
         ((ds, IrregularDataset(ds.values, ds.positions, ds.labels.float())), {}, 'task regression beside classification'),
         ((GridDataset(np.zeros((4, 1, 6, 6))), GridDataset(np.zeros((4, 3, 6, 6)))), {}, 'n_values 3 beside 1'),
-        ((ds,), dict(splits=.2), 'splits: got 0.2; takes'), ((ds, ds), dict(val_bs=0), 'val_bs: got 0'), ((ds, ds), dict(bs=True), 'bs: got True'),
+        ((ds,), dict(splits=.2), 'splits: got 0.2; takes'), ((ds, ds), dict(val_bs=0), 'val_bs: got 0'),
+        ((ds, ds), dict(bs=True), 'bs: got True'),
         ((ds, ds), dict(num_workers=-1), 'num_workers: got -1'), ((ds, ds), dict(bs=64, drop_last=True), 'drop_last: got True for 10 training samples')]:
         with pytest.raises((ValueError, TypeError), match=match): dataloaders(*args, **kw)
     assert len(dataloaders(ds, ds, bs=4, device='cpu').valid) == 3 and len(dataloaders(ds, splits=((i for i in range(7)), range(7, 9)), device='cpu').train_ds) == 7
@@ -351,8 +357,8 @@ def test_decoded():
     for tokens in ('times', 'observations'):
         for layout in LAYOUTS:
             dls = pair(holey(tokens), layout=layout, scaling='fit')
-            shown = batch_samples(dls.valid.decode(dls.valid.one_batch()), dls.n_inp)
-            for (v, at, y), (v0, at0, y0) in zip(shown, dls.valid_ds, strict=True):
+            back = batch_samples(dls.valid.decode(dls.valid.one_batch()), dls.n_inp)
+            for (v, at, y), (v0, at0, y0) in zip(back, dls.valid_ds, strict=True):
                 assert y == y0 and v.nan_to_num(9e9).allclose(v0.nan_to_num(9e9), rtol=1e-4, atol=1e-4) and at.allclose(at0, rtol=0, atol=1e-3)
 
 
@@ -428,12 +434,15 @@ def test_shows_everything():
 # %% d81f125c
 def test_rows_and_columns():
     dl = pair(tiny(), bs=7).train
-    for kw, shape in [({}, (3, 3)), (dict(nrows=1), (1, 7)), (dict(nrows=2), (2, 4)), (dict(ncols=2), (4, 2)), (dict(nrows=2, ncols=2), (2, 2)), (dict(max_n=4, ncols=5), (1, 5)), (dict(nrows=4, ncols=3), (4, 3))]:
+    for kw, shape in [({}, (3, 3)), (dict(nrows=1), (1, 7)), (dict(nrows=2), (2, 4)), (dict(ncols=2), (4, 2)),
+                      (dict(nrows=2, ncols=2), (2, 2)), (dict(max_n=4, ncols=5), (1, 4)), (dict(nrows=4, ncols=3), (4, 3)),
+                      (dict(ncols=10**9), (1, 7))]:
         dl.show_batch(**kw)
         axes = plt.gcf().axes
         spec = axes[0].get_gridspec()
-        shown = sum(ax.get_visible() for ax in axes)
-        assert (spec.nrows, spec.ncols) == shape and shown == min(7, kw.get('max_n', 9), kw.get('nrows', 9) * kw.get('ncols', 9))
+        visible = sum(ax.get_visible() for ax in axes)
+        assert (spec.nrows, spec.ncols) == shape and visible == min(7, kw.get('max_n', 9),
+                                                                    kw.get('nrows', 9) * kw.get('ncols', 9))
     _, axs = plt.subplots(1, 2)
     dl.show_batch(ctxs=axs, max_n=2)
     assert all(ax.collections for ax in axs)
@@ -441,10 +450,12 @@ def test_rows_and_columns():
     state = dl.state_dict(), random.getstate()
     rows = dl.show_batch(unique=True, max_n=4, show=False)
     values = [v[0, 0, 0].item() for v, *_ in rows]
-    assert len(set(values)) == 4 and max(values) - min(values) < 3 and len({y for *_, y in rows}) == 1 and (dl.state_dict(), random.getstate()) == state
+    assert len(set(values)) == 4 and max(values) - min(values) < 3 and len({y for *_,
+                                                                            y in rows}) == 1 and (dl.state_dict(), random.getstate()) == state
     plain = pair(tiny(), bs=7).train.show_batch(unique=True, show=False)
     assert len(plain) == 9 and all(v.equal(plain[0][0]) for v, *_ in plain)
-    for kw in (dict(nrows=0), dict(ncols=-1), dict(nrows='a'), dict(max_n=0), dict(max_n=True), dict(unique=1), dict(show='no')):
+    for kw in (dict(nrows=0), dict(ncols=-1), dict(nrows='a'), dict(max_n=0), dict(max_n=True), dict(unique=1),
+               dict(show='no')):
         with pytest.raises((ValueError, TypeError), match=f'{list(kw)[0]}: got'): dl.show_batch(**kw)
     plt.close('all')
 
@@ -453,7 +464,9 @@ def test_rows_and_columns():
 def test_loaders_say_what_they_hold():
     dls = pair(tiny(), max_tokens=12, bs=None, scaling='fit')
     text, page = repr(dls), dls._repr_html_()
-    for word in ('TokenLoaders on cpu', 'train', 'valid', '7 of 10', '3 of 10', '2 to 5', 'median', 'up to 12 tokens', 'shuffled, seed 0', '0: 4, 1: 3', '± ', 'in units of'): assert word in text, word
+    for word in ('TokenLoaders on cpu', 'train', 'valid', '7 of 10', '3 of 10', '2 to 5', 'median', 'up to 12 tokens',
+                 'shuffled, seed 0', '0: 4, 1: 3', '± ', 'in units of'):
+        assert word in text, word
     assert page.startswith('<table>') and '7 of 10' in page and 'TokenDL' in repr(dls.train) and dls.train._repr_html_().startswith('<table>') and len(text.splitlines()) < 15
     images = dataloaders(GridDataset(np.zeros((4, 1, 4, 4)), [.5] * 4), splits=([0], [1], [2, 3]), device='cpu')
     assert 'numbers to predict' in repr(images) and 'test' in repr(images) and '(1, 4, 4) each' in repr(images)
@@ -500,12 +513,15 @@ def test_subsets_and_own_datasets():
         def __len__(self): return 20
         def __getitem__(self, i):
             n, rng = 2 + i % 4, np.random.default_rng(i)
-            return dict(values=rng.normal(size=(6, 1, 1, 1)).astype(np.float32), positions=1e9 + np.sort(rng.uniform(0, 9, (1, 6))), pad_mask=np.arange(6) >= n, label=i % 3)
-    for sets, kw in [((Walks(),), dict(splits=(range(15), range(15, 20)))), (random_split(Walks(), [15, 5]), {}), ((Walks(), Walks()), {})]:
+            return dict(values=rng.normal(size=(6, 1, 1, 1)).astype(np.float32),
+                        positions=1e9 + np.sort(rng.uniform(0, 9, (1, 6))), pad_mask=np.arange(6) >= n, label=i % 3)
+    for sets, kw in [((Walks(),), dict(splits=(range(15), range(15, 20)))), (random_split(Walks(), [15, 5]), {}),
+                     ((Walks(), Walks()), {})]:
         for layout in LAYOUTS:
             dls = dataloaders(*sets, bs=4, layout=layout, scaling='fit', device='cpu', **kw)
             x, p, *pad, y = dls.one_batch()
-            assert dls.c == 3 and dls.n_inp == 3 - (layout == 'ragged') and dls.vocab == [0, 1, 2] and (x.data if layout == 'ragged' else x).shape[-1] == 1 and y.dtype == torch.int64
+            assert dls.c == 3 and dls.n_inp == 3 - (layout == 'ragged') and dls.vocab == [0, 1,
+                                                                                          2] and (x.data if layout == 'ragged' else x).shape[-1] == 1 and y.dtype == torch.int64
             seen = torch.cat([b[-1] for b in dls.valid])
             assert seen.tolist() == dls.valid_ds.labels.tolist() and len(seen) == len(dls.valid_ds)
             dls.show_batch(max_n=2); plt.close('all')
@@ -514,8 +530,10 @@ def test_subsets_and_own_datasets():
     assert sum(len(b[0]) for b in budget.train) == 15 and all(len(b[0]) * int(b[0].lengths.max()) <= 12 for b in budget.train)
     part = dataloaders(Subset(tiny(), [9, 7, 5, 3]), splits=([0, 1], [3]), device='cpu')
     assert part.train_ds.indices == [9, 7] and part.valid_ds.indices == [3]
-    with pytest.raises(ValueError, match='splits: got parts that share samples'): dataloaders(Subset(ds := holey(), [1, 2]), Subset(ds, [2, 3]))
-    images = dataloaders(TensorDataset(torch.rand(8, 1, 4, 4), torch.arange(8) % 2), splits=(range(6), [6, 7]), device='cpu')
+    with pytest.raises(ValueError, match='splits: got parts that share samples'):
+        dataloaders(Subset(ds := holey(), [1, 2]), Subset(ds, [2, 3]))
+    images = dataloaders(TensorDataset(torch.rand(8, 1, 4, 4), torch.arange(8) % 2), splits=(range(6), [6, 7]),
+                         device='cpu')
     assert images.c == 2 and images.one_batch()[0].shape == (6, 1, 4, 4)
 
 
@@ -523,7 +541,8 @@ def test_subsets_and_own_datasets():
 def test_labels_of_all_kinds_are_shown():
     for labels, out, titles, colors in [([[0, 1]] * 9 + [[1, 1]], torch.tensor([[False, True], [True, False]]), ['b / b', 'b / a'], 'kr'),
                                         ([1.5] * 10, torch.tensor([[1.234567], [2.]]), ['1.5 / 1.23', '1.5 / 2'], 'kk'), ([[1., 2.]] * 10, torch.zeros(2, 2), ['1, 2 / 0, 0'] * 2, 'kk')]:
-        dls = pair(IrregularDataset(tiny().values, tiny().positions, labels, vocab='ab' if isinstance(labels[0], list) and labels[0][0] == 0 else None), bs=2)
+        dls = pair(IrregularDataset(tiny().values, tiny().positions, labels,
+                                    vocab=['a', 'b'] if isinstance(labels[0], list) and labels[0][0] == 0 else None), bs=2)
         b = dls.valid.one_batch()
         dls.valid.show_batch(b); assert [ax.get_title() for ax in plt.gcf().axes] == [t.split(' / ')[0] for t in titles]
         dls.valid.show_results(b, out); assert [(ax.get_title(), ax.title.get_color()) for ax in plt.gcf().axes] == list(zip(titles, colors))

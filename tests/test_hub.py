@@ -35,6 +35,9 @@ def test_mae_round_trip(tmp_path):
 def test_decoder_attention_is_kept_and_older_folders_are_all(attention, tmp_path):
     mae = MaskedAutoencoder('romae_tiny_shallow', SERIES, decoder_dim=24, decoder_heads=1, decoder_attention=attention)
     assert load(save(mae, tmp_path)).decoder.attention == attention
+    assert load(tmp_path).seen_range is None
+    mae.note_range(torch.tensor([[[1.5, 7]]]), torch.zeros(1, 2, 2))
+    assert load(save(mae, tmp_path)).seen_range == mae.seen_range == ((1.5,), (7.,), (5.5,))
     config = json.loads((tmp_path/'config.json').read_text())
     assert config.pop('decoder_attention') == attention
     (tmp_path/'config.json').write_text(json.dumps(config))

@@ -4,7 +4,7 @@ from romae_nb.learner import *
 
 
 # %% 72c39a64
-import inspect, io, pytest, re, subprocess, sys, tempfile, warnings
+import inspect, io, math, pytest, re, subprocess, sys, tempfile, warnings
 import matplotlib.pyplot as plt
 import numpy as np
 import timm
@@ -31,7 +31,7 @@ from fastai.torch_core import TensorCategory, TensorImage
 from sklearn.datasets import load_digits
 from sklearn.metrics import confusion_matrix
 from romae_nb.augment import EraseBox, JitterSeries, MixSamples
-from romae_nb.callbacks import CheckFirstBatch, DropTokens, MaskedPretraining
+from romae_nb.callbacks import CheckFirstBatch, DropTokens, MaskedPretraining, ValidateEvery
 from romae_nb.checkpoint import ExactCheckpoints, SeededForward, SeededSteps, Seeds
 from romae_nb.data import GridDataset, IrregularDataset, ItemDataset, Parts, Scaling, dataloaders
 from romae_nb.hub import load, save, save_encoder
@@ -53,6 +53,32 @@ def test_geometries():
                        ((torch.zeros(2, 5, 3, 32, 32),), (3, 3, (1, 4, 4), (32, 32)))]:
         assert batch_geometry(*args) == Geometry(*want, len(args) == 1)
     with pytest.raises(ValueError, match=r'batch: got values of shape \(2, 3\)'): batch_geometry(torch.zeros(2, 3))
+
+
+# %% ead467c6
+def test_frequencies_come_from_the_data_unless_they_are_given():
+    from romae_nb.checks import ArgumentValueError
+    from romae_nb.places import suggest_rope
+    dls = loaders()
+    want = suggest_rope(dls)
+    for learn in (pretrainer(dls), pretrainer(dls, rope='auto'), finetune_learner(dls, 'romae_tiny_shallow', verbose=False, **TINY)):
+        cfg = getattr(learn.model, 'encoder', learn.model).cfg
+        assert (cfg.unit, cfg.base, cfg.p) == (want.unit, want.base, 1.)
+    assert learn.model.rope.unit == want.unit and pretrainer(dls).model.decoder.rope.unit == want.unit
+    for kw in (dict(rope='paper'), dict(encoder_kw=TINY | dict(base=10000.)), dict(encoder_kw=TINY | dict(pos_encoding='sincos'))):
+        cfg = pretrainer(dls, **kw).model.encoder.cfg
+        assert (cfg.unit, cfg.base, cfg.p) == (1., 10000., .75)
+    old = pretrainer(dls, rope='paper').save_model(tempfile.mkdtemp())
+    assert pretrainer(dls, old).model.encoder.cfg.unit == 1.                        # a folder's model is as it was
+    grid = GridDataset(torch.randn(4, 1, 32, 32), labels=[0, 1, 0, 1])
+    images = dataloaders(grid, grid, bs=2, device='cpu')
+    assert pretrainer(images).model.encoder.cfg.unit == 1.
+    assert pretrainer(images, rope='auto').model.encoder.cfg.unit == pytest.approx((1 / np.pi,) * 2)
+    per_channel = pretrainer(images, rope='auto', encoder_kw=TINY | dict(channel_tokens=True)).model.encoder.cfg
+    assert per_channel.n_pos_dims == 3 and len(per_channel.unit) == 3
+    for kw, match in [(dict(rope='fast'), "rope: got 'fast'"), (dict(rope='auto', encoder_kw=TINY | dict(p=.5)), "rope: got 'auto' beside p=0.5"),
+                      (dict(rope='auto', model=pretrainer(dls).model), 'rope: got .auto. beside a model')]:
+        with pytest.raises(ArgumentValueError, match=match): pretrainer(dls, **kw)
 
 
 # %% b8a506b4
@@ -111,7 +137,7 @@ def test_geometry_reaches_the_model():
     assert learn.geometry.tubelet_size == (1, 4, 4)
     learn.fit(1, 1e-3); learn.show_results(); plt.close('all')
     for shape, want in [((20, 12, 3), (3, 1, (1, 1, 1))), ((20, 4, 1, 16, 16), (1, 3, (2, 2, 2)))]:
-        learn = pretrainer(grids(*shape))
+        learn = pretrainer(grids(*shape), decoder_dim=24)
         assert (learn.geometry.in_chans, learn.geometry.n_pos_dims, learn.geometry.tubelet_size) == want
         learn.fit(1, 1e-3); learn.show_results(); plt.close('all')
 
@@ -159,6 +185,30 @@ def test_losses():
     for args, match in [(('ranking',), "task: got 'ranking'; takes 'classification'"), (('regression', 'ce'), "loss: got 'ce' for regression; takes 'mse'"),
                         (('regression', None, .1), '^smoothing: got 0.1 for regression'), (('classification', None, 1.), '^smoothing: got 1.0')]:
         with pytest.raises(ValueError, match=match): task_loss(*args)
+
+
+# %% d1344680
+def test_classifiers_ask_the_decoder_where_tokens_sit_anywhere():
+    dls = loaders()
+    mae = pretrainer(dls).model
+    assert 1 < len(mae.anchors) <= 64 and len(mae.anchors[0]) == 1
+    clf = finetune_learner(dls, mae, verbose=False).model
+    assert clf.global_pool == 'anchors' and clf.anchors == mae.anchors and clf.attn_pool.mean_norm is not None
+    assert torch.equal(clf.attn_pool.decoder.embed.weight, mae.decoder.embed.weight)
+    assert finetune_learner(dls, mae, verbose=False, global_pool='avg').model.global_pool == 'avg'
+    few = finetune_learner(dls, mae, verbose=False, anchors=[[1.], [5.]]).model
+    assert few.anchors == ((1.,), (5.,))
+    tuned, batch = quiet(finetune_learner(dls, mae, verbose=False)), dls.valid.one_batch()
+    again = timm.create_model(f'local-dir:{tuned.save_model(tempfile.mkdtemp())}', pretrained=True).eval()
+    assert torch.equal(again(*batch[:2]), tuned.model.eval()(*batch[:2]))
+    kept = pretrainer(dls).save_model(tempfile.mkdtemp())
+    assert finetune_learner(dls, kept, verbose=False).model.global_pool == 'anchors'
+    mae.anchors = None                                                            # as in folders of older versions
+    assert len(finetune_learner(dls, mae, verbose=False).model.anchors) <= 64
+    assert finetune_learner(dls, mae.encoder, verbose=False).model.global_pool == 'token'
+    grid = GridDataset(torch.randn(4, 1, 32, 32), labels=[0, 1, 0, 1])
+    images = dataloaders(grid, grid, bs=2, device='cpu')
+    assert finetune_learner(images, pretrainer(images).model, verbose=False).model.global_pool == 'token'
 
 
 # %% e905418c
@@ -240,6 +290,31 @@ def test_fit_cosine():
     with pytest.raises(ValueError, match='groups: got parameters of layers'): two.fit_cosine(1, .1, layer_decay=.5)
 
 
+# %% 5de79e19
+def test_budgets_of_tokens_scale_rates_by_their_mean_batch():
+    budget = dataloaders(sines(48), splits=(range(32), range(32, 48)), max_tokens=120, device='cpu')
+    clf = quiet(finetune_learner(budget, 'romae_tiny_shallow', verbose=False, **TINY))
+    clf.fit_cosine(1, .08, lr_rule='mae')
+    assert 3 < 32 / len(budget.train) < 8 and clf.recorder.lrs[0] == pytest.approx(.08 * 32 / len(budget.train) / 256)
+
+
+# %% b93fd2af
+def test_rates_and_decays_are_checked():
+    clf = quiet(finetune_learner(loaders(), 'romae_tiny_shallow', verbose=False, **TINY))
+    for name, allowed in dict(n_epoch=(), lr=(None, .5), warmup_epochs=(0, .5), warmup_steps=(None, 0), min_lr=(0, .5), layer_decay=(None, .5), lr_rule=(None,), wd=(None, 0, .5), reset_opt=(True,)).items():
+        for bad in (None, True, 'x', -1, 0, .5, math.nan, [], {}):
+            if any(bad is a or type(bad) is type(a) and bad == a for a in allowed): continue
+            with pytest.raises((TypeError, ValueError), match=f'^{name}: got .*; takes'): clf.fit_cosine(**dict(n_epoch=1, lr=.1) | {name: bad})
+    for make in (pretrainer, lambda **kw: finetune_learner(loaders(), 'romae_tiny_shallow', verbose=False, **kw)):
+        for bad in (True, 'x', -1, math.nan, []):
+            with pytest.raises((TypeError, ValueError), match='^wd: got .*; takes a number'): make(wd=bad)
+            with pytest.raises(TypeError, match='^opt_kw: got .*; takes a dict'): make(opt_kw=bad)
+        with pytest.raises(ValueError, match="^opt_kw: got .*; takes what adamw takes"): make(opt_func='adamw', opt_kw=dict(momentm=.9))
+        for bad in (None, True, 3, []):
+            with pytest.raises(TypeError, match='^opt_func: got .*; takes a function'): make(opt_func=bad)
+        assert make(wd=None).wd is None and make(wd=np.float32(.5)).wd == .5
+
+
 # %% 4f2e8d27
 def test_layer_rates_in_fastais_own_schedules():
     clf = quiet(finetune_learner(loaders(), 'romae_tiny_shallow', verbose=False, **TINY))
@@ -299,7 +374,31 @@ def test_optimizers():
     for opt_func, kw in [(partial(OptimWrapper, opt=torch.optim.AdamW), {}), (SGD, {}), ('lamb', {}), ('adamw', dict(betas=(.9, .95))), ('lars', dict(momentum=.9))]:
         learn = pretrainer(opt_func=opt_func, opt_kw=kw); learn.fit_one_cycle(1, 1e-3)
         assert np.isfinite(learn.recorder.values[-1][1])
-    assert pretrainer(opt_func='adamw', opt_kw=dict(betas=(.9, .95))).opt_func([[*learn.model.parameters()]], lr=.1).hypers[0]['sqr_mom'] == .95
+    for kw, beta in ((None, .95), (dict(betas=(.9, .98)), .98), (dict(eps=1e-6), .95)):
+        learn = pretrainer(opt_func='adamw', opt_kw=kw); learn.fit(1, 1e-3)
+        assert learn.opt.hypers[0]['sqr_mom'] == beta
+    clf = quiet(finetune_learner(loaders(), 'romae_tiny_shallow', verbose=False, opt_func='adamw', **TINY)); clf.create_opt()
+    assert clf.opt.hypers[0]['sqr_mom'] == .999
+
+
+# %% bfb96c21
+def test_a_loss_of_your_own_is_called():
+    def absolute(pred, values, mask, pad_mask=None, value_mask=None):
+        called.append(1)
+        return (pred.data - values.data).abs()[mask.data].mean()
+
+    called, learn = [], pretrainer(loss_func=absolute)
+    learn.fit(1, 1e-3)
+    assert len(called) == 4 + 2 and learn.loss_func is absolute and 'mean_loss' not in learn.recorder.metric_names
+    assert pretrainer(loss_func=None).loss_func.reduction == 'mean'
+    for bad in (True, 3, 'mse', []):
+        with pytest.raises(TypeError, match="^loss_func: got .*; takes a function"): pretrainer(loss_func=bad)
+
+
+# %% 141f202d
+def test_both_learners_say_where_a_loss_stops_being_a_number():
+    for learn in (pretrainer(), quiet(finetune_learner(loaders(), 'romae_tiny_shallow', verbose=False, **TINY))):
+        with pytest.warns(UserWarning, match='loss: got (nan|inf) at step .*; (the first parameter that is not finite is|all parameters are still finite)'): learn.fit(2, 1e12)
 
 
 # %% 442a5c84
@@ -366,6 +465,28 @@ def test_finetune_refuses():
         with pytest.raises(error, match=match): finetune_learner(**dict(dls=loaders(), verbose=False) | kw)
 
 
+# %% 43a8f471
+def test_rows_of_a_head_are_kept_and_dense_heads_refused():
+    clf = quiet(finetune_learner(loaders(), 'romae_tiny_shallow', verbose=False, **TINY))
+    clf.fit(1, 1e-2)
+    swapped = finetune_learner(loaders(), clf.model, verbose=False, label_map={0: 1, 1: 0})
+    old, new = clf.model.get_classifier(), swapped.model.get_classifier()
+    assert swapped.model is not clf.model and new.weight.equal(old.weight[[1, 0]]) and new.bias.equal(old.bias[[1, 0]])
+    from_folder = finetune_learner(loaders(), clf.save_model(tempfile.mkdtemp()), verbose=False, label_map={0: 0})
+    assert from_folder.model.get_classifier().weight[0].equal(old.weight[0]) and not from_folder.model.get_classifier().weight[1].equal(old.weight[1])
+    with pytest.raises(ValueError, match='label_map: got one for a model whose head is Identity; takes None'): finetune_learner(loaders(), pretrainer().model, verbose=False, label_map={0: 0})
+
+    mae = pretrainer().model
+    for pool in ('dense', ''):
+        for model, kw in ((mae, {}), ('romae_tiny_shallow', TINY)):
+            with pytest.raises(ValueError, match=f"global_pool: got '{pool}', which answers for every token.*; takes 'token'"): finetune_learner(loaders(), model, verbose=False, global_pool=pool, **kw)
+
+    def mean_of_tokens(pred, y): return F.cross_entropy(torch.stack([r.mean(0) for r in pred.rows()]), y)
+    learn = quiet(finetune_learner(loaders(), mae, verbose=False, global_pool='dense', loss_func=mean_of_tokens, metrics=[]))
+    learn.fit(1, 1e-3)
+    assert np.isfinite(learn.recorder.values[-1][1])
+
+
 # %% 3b1481d0
 def digit_loaders(n=60, valid=20, vocab=None, **kw):
     d = load_digits()
@@ -373,9 +494,52 @@ def digit_loaders(n=60, valid=20, vocab=None, **kw):
 
 
 # %% 9a1a6470
+def test_names_keep_their_patch():
+    data = digit_loaders()
+    for make in (lambda **kw: pretrain_learner(data, 'vit_tiny_patch16_224', encoder_kw=kw, verbose=False), lambda **kw: finetune_learner(data, 'vit_tiny_patch16_224', verbose=False, **kw)):
+        with pytest.raises(ValueError, match="model: got 'vit_tiny_patch16_224', with patches of 16 x 16, for images of 8 x 8 pixels; takes images of 16 x 16, patch_size=8 .or 4, 2."):
+            make(depth=1)
+        with pytest.raises(ValueError, match='with patches of 3 x 3, for images of 8 x 8 pixels; takes images of 9 x 9'): make(depth=1, patch_size=3)
+        model = quiet(make(depth=1, embed_dim=24, num_heads=2, patch_size=4)).model
+        assert getattr(model, 'encoder', model).patch_embed.patch_size == (4, 4)
+    large = dataloaders(GridDataset(torch.rand(4, 3, 64, 64), torch.arange(4) % 2), splits=([0, 1], [2, 3]), bs=2, device='cpu')
+    vit = quiet(pretrain_learner(large, 'vit_tiny_patch16_224', encoder_kw=dict(depth=1), decoder_dim=24, decoder_heads=2, decoder_depth=1, verbose=False)).model.encoder
+    assert vit.patch_embed.patch_size == (16, 16) and vit.patch_embed.img_size == (64, 64)
+    timm.create_model('vit_tiny_patch16_224', depth=1, img_size=64, num_classes=0).load_state_dict(vit.state_dict())      # timm's model of that name
+    for size, n, other in ((100, 75), '7,500', r'\(1, 5, 5\) makes 300'), ((97, 89), '8,633', r'\(1, 3, 3\) with dynamic_img_pad=True makes 990'):
+        odd = dataloaders(GridDataset(torch.rand(4, 3, *size), torch.arange(4) % 2), splits=([0, 1], [2, 3]), bs=2, device='cpu')
+        with pytest.warns(UserWarning, match=f'makes {n} tokens of each.*tubelet_size={other}'): quiet(finetune_learner(odd, 'romae_tiny_shallow', verbose=False))
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        finetune_learner(large, 'romae_tiny_shallow', verbose=False)
+
+
+# %% 4af2969f
+def test_masks_know_what_the_data_know():
+    from romae_nb.series import series_dataset
+    ds = series_dataset([torch.rand(6, 2).numpy()] * 8, [torch.arange(1., 7).numpy()] * 8, tokens='observations')
+    dls = dataloaders(ds, splits=([0, 1, 2, 3], [4, 5, 6, 7]), bs=4, device='cpu')
+    values, positions = dls.one_batch()[:2]
+    for kw in ({}, dict(in_chans=2, channel_tokens=True)):
+        mae = quiet(pretrain_learner(dls, 'romae_tiny_shallow', mask_fn='suffix', mask_ratio=.5, encoder_kw=dict(TINY, **kw), verbose=False, **DECODER)).model
+        hidden = mae.draw_mask(values, positions)
+        assert mae.roles.channel == 0 and (hidden.data == (positions.data[:, 1] > 3)).all()             # the last three times of both channels
+    saved = save(mae, tempfile.mkdtemp())
+    assert load(saved).roles == mae.roles
+    plain = quiet(pretrain_learner(dls, 'romae_tiny_shallow', mask_fn='suffix', encoder_kw=TINY, verbose=False, **DECODER)).model
+    assert plain.channel_axis == 0 and load(save(plain, tempfile.mkdtemp())).channel_axis == 0
+
+
+# %% 0fafdbc7
+def test_predictions_per_token_need_their_own_loss():
+    with pytest.raises(ValueError, match="global_pool: got 'dense', a prediction per token, for labels that are one per sample; takes 'token'"):
+        finetune_learner(digit_loaders(), 'romae_tiny_shallow', global_pool='dense', verbose=False)
+
+
+# %% 09a41bdc
 def test_vits_of_timm():
     data, kw = digit_loaders(), dict(decoder_dim=16, decoder_heads=2, decoder_depth=1, verbose=False)
-    learn = quiet(pretrain_learner(data, 'vit_tiny_patch16_224', encoder_kw=dict(TINY, class_token=False), loss_kw=dict(channel_weights=(2.,)), **kw))
+    learn = quiet(pretrain_learner(data, 'vit_tiny_patch16_224', encoder_kw=dict(TINY, class_token=False, patch_size=1), loss_kw=dict(channel_weights=(2.,)), **kw))
     assert str(learn.geometry) == '1 channel, 2 position axes, tubelet (1, 1, 1), 8 x 8 pixels' and not learn.model.has_cls
     learn.fit(1, 1e-3); learn.show_results(); plt.close('all')
     out, hidden = learn.reconstruct(data.one_batch()[:1])
@@ -396,7 +560,7 @@ def test_vits_of_timm():
 def test_thirteen_bands_one_token_each():
     bands = grids(20, 13, 8, 8, labels=[0, 1] * 10)
     learn = quiet(pretrain_learner(bands, 'romae_tiny_shallow', encoder_kw=dict(TINY, channel_tokens=True, tubelet_size=(1, 4, 4), class_token=False, factor_axis=0),
-                                   decoder_kw=dict(factor_axis=0), verbose=False, **DECODER))
+                                   decoder_kw=dict(factor_axis=0), verbose=False, **DECODER | dict(decoder_dim=24)))        # of three axes, each needs two pairs
     learn.fit(1, 1e-3); learn.show_results(max_n=1); plt.close('all')
     out, hidden = learn.reconstruct(bands.one_batch()[:1])
     assert learn.geometry.n_pos_dims == 3 and out.shape == hidden.shape == (4, 13, 8, 8) and hidden.float().mean() == .75
@@ -482,7 +646,7 @@ def test_series_with_missing_numbers():
         (a, hidden), (b, _) = normed.reconstruct(p.inputs), normed.reconstruct(wrong.inputs)
         a, b, hidden, missing = (x.data if isinstance(x, Ragged) else x for x in (a, b, hidden, p.value_mask))
         assert a[hidden].equal(b[hidden]) and missing[hidden].any()
-        x, y = embeddings(learn.model, data.valid)
+        x, y = embeddings(learn.model, data.valid, how='pool')
         assert x.shape == (30, 24) and x.isfinite().all() and y.shape == (30,)
         clf = quiet(finetune_learner(data, learn.model, global_pool='avg', verbose=False))
         before = clf.validate()[0]
@@ -556,7 +720,7 @@ def little(**kw):
 
 # %% fe88da56
 EVERY = CALLBACKS | dict(
-    ExactCheckpoints=lambda: ExactCheckpoints(tempfile.mkdtemp(), every=1, verbose=False), SeededSteps=SeededSteps, SeededForward=SeededForward,
+    ValidateEvery=lambda: ValidateEvery(2), ExactCheckpoints=lambda: ExactCheckpoints(tempfile.mkdtemp(), every=1, verbose=False), SeededSteps=SeededSteps, SeededForward=SeededForward,
     ProbeCallback=lambda dl: ProbeCallback(None, dl, every=1, probes=('rank',)), MixSamples=MixSamples, EraseBox=lambda: EraseBox(1.),
     JitterSeries=lambda: JitterSeries(.1), MixUp=MixUp, CutMix=CutMix)
 TWOS = [{'HalfPrecision', 'MixedPrecision'}, {'EMA', 'SaveModel'}, {'Accumulate', 'GradientAccumulation'}, {'MixSamples', 'MixUp'}, {'MixSamples', 'CutMix'},
@@ -920,3 +1084,85 @@ def test_imports_no_more_than_it_needs():
     code = ("import time; a = time.perf_counter(); import fastai.learner, timm; b = time.perf_counter(); import romae_nb.learner, romae_nb.logs; "
             "print((time.perf_counter() - b) / (b - a))")
     assert float(subprocess.run([sys.executable, '-W', 'ignore', '-c', code], capture_output=True, text=True, check=True).stdout) < .5
+
+
+# %% 828bebed
+from pathlib import Path
+
+KINDS = dict(ragged=lambda **kw: loaders(scaling='fit', **kw), padded=lambda **kw: loaders(layout='padded', **kw), digits=lambda **kw: digit_loaders(40, 10, **kw))
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_a_classifier_comes_back(tmp_path, kind):
+    learn = quiet(finetune_learner(KINDS[kind](), 'romae_tiny_shallow', verbose=False, label_smoothing=.1, wd=.02, opt_func='adamw', opt_kw=dict(eps=1e-6), **TINY))
+    learn.fit(1, 1e-3)
+    learn.save_model(tmp_path)
+    back, item = from_folder(tmp_path, verbose=False), learn.dls.valid_ds[0][:learn.dls.valid_ds.dataset.n_inp]
+    for a, b in zip(back.predict(item), learn.predict(item)): assert str(a) == str(b)
+    assert back.loss_func.func.label_smoothing == pytest.approx(.1) and back.wd == .02 and not list(tmp_path.glob('*.pkl'))
+    with pytest.raises(ValueError, match='dls: got none; takes from_folder'): quiet(back).fit(1)
+    back.save_model(tmp_path/'again')
+    assert str(from_folder(tmp_path/'again', verbose=False).predict(item)) == str(learn.predict(item))
+    on = quiet(from_folder(tmp_path, KINDS[kind](), verbose=False))
+    assert on.validate()[0] == pytest.approx(learn.validate()[0], abs=1e-6)
+    on.fit(1, 1e-3)
+    assert type(on.opt.opt).__name__ == 'AdamW' and on.opt.opt.defaults['eps'] == 1e-6
+
+def test_a_pretrained_one_comes_back(tmp_path):
+    learn = quiet(pretrain_learner(loaders(scaling='fit'), 'romae_tiny_shallow', verbose=False, decoder_depth=1, seed=5, baseline=False, encoder_kw=TINY))
+    learn.save_model(tmp_path)
+    back = from_folder(tmp_path, verbose=False)
+    batch = back.dls.test_dl([learn.dls.valid_ds[0]]).one_batch()
+    want = learn.reconstruct(learn.dls.test_dl([learn.dls.valid_ds[0]]).one_batch(), seed=1)
+    for a, b in zip(back.reconstruct(batch, seed=1), want): assert a.data.equal(b.data)
+    on = quiet(from_folder(tmp_path, loaders(scaling='fit'), verbose=False))
+    assert on.masked_pretraining.seed == 5 and on.masked_pretraining.baseline is False and on.validate()[0] == pytest.approx(learn.validate()[0], abs=1e-6)
+    on.fit(1, 1e-3)
+    on.show_results(max_n=1); plt.close()
+    with pytest.warns(UserWarning, match='scaled otherwise'): from_folder(tmp_path, loaders(), verbose=False)
+
+
+# %% 6c89b7f7
+def test_a_folder_of_a_model_alone():
+    folder = Path(tempfile.mkdtemp())
+    learn = quiet(finetune_learner(loaders(), 'romae_tiny_shallow', verbose=False, **TINY))
+    save(learn.model, folder)
+    with pytest.raises(ValueError, match='dls: got none, and .* does not say what samples are like'): from_folder(folder)
+    assert from_folder(folder, loaders(), verbose=False).validate()[0] == pytest.approx(learn.validate()[0], abs=1e-6)
+    with pytest.raises(FileNotFoundError, match='no file config.json'): from_folder(tempfile.mkdtemp())
+    with pytest.raises(TypeError, match=r'takes save_model\(folder\) instead of export, and romae_nb.learner.from_folder\(folder\) instead of load_learner'): learn.export()
+    learn.save_model(folder)
+    (folder/'learner.json').write_text('{"kind": "task"}')
+    with pytest.raises(ValueError, match='learner.json is not the file that config.json was written with'): from_folder(folder)
+
+
+# %% 0ed55334
+def test_in_a_fresh_process():
+    folder = Path(tempfile.mkdtemp())
+    learn = quiet(finetune_learner(loaders(scaling='fit'), 'romae_tiny_shallow', verbose=False, **TINY))
+    learn.save_model(folder)
+    values, at = learn.dls.valid_ds[0][:2]
+    np.savez(folder/'sample.npz', values=values, at=at)
+    code = (f"import numpy as np; from romae_nb.learner import from_folder; x = np.load('{folder}/sample.npz'); "
+            f"name, number, probs = from_folder('{folder}', verbose=False).predict((x['values'], x['at'])); print(name, *probs.tolist())")
+    out = subprocess.run([sys.executable, '-W', 'ignore', '-c', code], capture_output=True, text=True, check=True).stdout.split()
+    name, _, probs = learn.predict((values, at))
+    assert out[0] == name and list(map(float, out[1:])) == pytest.approx(probs.tolist(), abs=1e-6)
+
+
+# %% b4b5f83a
+def test_save_model_beside_fastais_callback():
+    learn = quiet(finetune_learner(loaders(path=tempfile.mkdtemp()), 'romae_tiny_shallow', verbose=False, cbs=SaveModelCallback(), **TINY))
+    with redirect_stdout(io.StringIO()): learn.fit(1, 1e-3)
+    folder = learn.save_model(tempfile.mkdtemp() + '/m')
+    assert load(folder).head.weight.equal(learn.model.head.weight) and (learn.path/'models'/'model.pth').is_file()
+    learn.remove_cbs(SaveModelCallback)
+    assert learn.save_model(folder) == folder and not any(isinstance(cb, SaveModelCallback) for cb in learn.cbs)
+    learn.add_cb(SaveModelCallback); learn.remove_cb(SaveModelCallback)
+    assert learn.save_model(folder) == folder
+
+
+# %% aeb78737
+def test_a_learner_tells_timm_its_input():
+    learn = finetune_learner(digit_loaders(40, 10, scaling='fit'), 'romae_tiny_shallow', verbose=False, **TINY)
+    got = load(save(learn.model, tempfile.mkdtemp())).pretrained_cfg
+    assert got['input_size'] == (1, 8, 8) and got['mean'] == learn.dls.train.scaling.mean and got['std'] == learn.dls.train.scaling.std

@@ -4,11 +4,11 @@ from romae_nb.mae import *
 
 
 # %% 4d2946cf
-import math, os, pytest, timm, torch
+import json, math, numpy as np, os, pytest, timm, torch
 from timm.optim import create_optimizer_v2
 from dataclasses import replace
 from hypothesis import given, settings, strategies as st
-from romae_nb.masking import hidden_count
+from romae_nb.masking import hidden_count, mask_spec
 from romae_nb.tubelets import Ragged, patchify
 
 
@@ -51,7 +51,9 @@ def ragged(v, p, pad, *masks): return [Ragged.from_padded(x, pad) for x in (v, p
 gen = lambda seed=0: torch.Generator().manual_seed(seed)
 lengths_st = st.lists(st.integers(1, 7), min_size=1, max_size=5)
 variants = st.sampled_from([{}, dict(encoder_kw=dict(class_token=False)), dict(encoder_kw=dict(pos_encoding='absolute')), dict(encoder_kw=dict(pos_encoding='sincos')),
-                            dict(encoder_kw=dict(pos_encoding='learned', max_tokens=9)), dict(decoder_block='vit'), dict(norm_targets=True)])
+                            dict(encoder_kw=dict(pos_encoding='learned', max_tokens=9)), dict(decoder_block='vit'), dict(norm_targets=True),
+                            *(dict(decoder_attention='visible', **kw)
+                              for kw in ({}, dict(encoder_kw=dict(class_token=False)), dict(decoder_block='vit')))])
 
 
 # %% e6d8aa34
@@ -95,9 +97,10 @@ def test_hidden_values_and_padding_never_count(lengths, kw, seed):
 
 
 # %% 514cab41
+@pytest.mark.parametrize('attention', ['all', 'visible'])
 @pytest.mark.parametrize('cls', [True, False])
-def test_uneven_masks(cls):
-    mae, (v, p, _) = small_mae(encoder_kw=dict(class_token=cls)), batch((5, 5, 5))
+def test_uneven_masks(cls, attention):
+    mae, (v, p, _) = small_mae(encoder_kw=dict(class_token=cls), decoder_attention=attention), batch((5, 5, 5))
     mask = torch.tensor([[1, 0, 1, 0, 0], [0, 0, 0, 0, 0], [1, 1, 1, 1, cls]]).bool()
     pred = mae(v, p, mask=mask)
     for i in range(3): torch.testing.assert_close(mae(v[i:i+1], p[i:i+1], mask=mask[i:i+1])[0], pred[i], atol=1e-5, rtol=1e-5)
@@ -204,6 +207,56 @@ def test_half_types_and_every_position():
         assert mae(x, mask=torch.tensor([[True, False, True, True]])).dtype == torch.bfloat16
 
 
+# %% 8854715f
+def test_factorized_models_compile():
+    mae = small_mae(encoder_kw=dict(in_chans=3, channel_tokens=True, factor_axis=0, class_token=False))
+    for n in (5, 7):                                                         # new lengths make no new graph
+        x = torch.randn(3, n, 3)
+        if n == 5: plain = small_mae(encoder_kw=dict(in_chans=3, channel_tokens=True, factor_axis=0, class_token=False)); plain.load_state_dict(mae.state_dict()); mae.compile(backend='aot_eager')
+        pad = torch.arange(3 * n) >= torch.tensor([[3 * n], [2 * n], [4]])
+        for pad_mask in (None, pad):
+            mask = plain.draw_mask(x, pad_mask=pad_mask, generator=gen())
+            a, b = (m(x, None, pad_mask, mask=mask) for m in (plain, mae))
+            torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
+        b.square().sum().backward()
+
+
+# %% bbf7ae41
+def test_masks_know_the_channels():
+    single = dict(tubelet_size=(1, 1, 1), in_chans=1, n_pos_dims=2)
+    pos = torch.tensor([[1., 1, 1, 1, 2, 2, 2, 2], [5, 6, 7, 8, 5, 6, 7, 8]]).expand(2, 2, 8)          # two channels at four times
+    v = torch.randn(2, 8, 1)
+    last = torch.tensor([[0, 0, 1, 1, 0, 0, 1, 1]]).bool().expand(2, 8)
+    for kw, places in ((dict(encoder_kw=single, channel_axis=0), pos), (dict(encoder_kw=single | dict(in_chans=2, channel_tokens=True)), pos), (dict(encoder_kw=single, channel_axis=1), pos.flip(1))):
+        mae = small_mae(mask_fn='suffix', mask_ratio=.5, **kw)
+        assert mae.draw_mask(v, places, generator=gen()).equal(last), kw
+        assert MaskedAutoencoder.draw_mask(small_mae(mask_fn='tube', mask_ratio=.5, **kw), v, places, generator=gen()).view(2, 2, 4).all(2).any(1).all()      # a channel, through all times
+        assert mask_spec(mae.mask_fn) == 'suffix'
+    blind = small_mae(encoder_kw=single, mask_fn='suffix', mask_ratio=.5)                              # nobody told it
+    assert blind.draw_mask(v, pos, generator=gen()).view(2, 2, 4)[:, 1].all()
+    for kw, match in ((dict(channel_axis=2), 'channel_axis: got 2; takes a whole number, 0 to 1'), (dict(channel_axis=1, encoder_kw=single | dict(channel_tokens=True)), 'channel_axis: got 1 with channel_tokens')):
+        with pytest.raises(ValueError, match=match): small_mae(**dict(encoder_kw=single) | kw)
+
+
+# %% c0d142cc
+def test_rows_of_padding_alone():
+    mae, (v, p, pad) = small_mae(), batch()
+    for m in (mae, mae.encoder):
+        with pytest.raises(ValueError, match='pad_mask: got a batch whose row 0 is all padding .3 of 3 rows are.*attention_mask'):
+            m(v, p, torch.ones_like(pad), **(dict(mask=torch.zeros_like(pad)) if m is mae else {}))
+
+
+# %% 76bc58a7
+def test_settings_are_plain():
+    mae = small_mae(mask_ratio=np.float32(.5), encoder_kw=dict(depth=np.int64(1)), decoder_dim=np.int64(24), decoder_heads=np.int32(2), head_drop_rate=np.float64(.1),
+                    decoder_kw=dict(mlp_ratio=np.float32(2)), loss='huber', loss_kw=dict(huber_delta=np.float32(.5), channel_weights=[np.int64(1), np.float32(2)]),
+                    norm_targets=np.False_, reference_mean=np.True_, mask_fn=dict(kind='span', mean_length=np.float32(2), axis=np.int64(1)))
+    plain = [mae.mask_ratio, vars(mae.encoder.cfg), vars(mae.decoder.cfg), vars(mae.scoring), mask_spec(mae.mask_fn), mae.decoder.head[0].p]
+    assert json.loads(json.dumps(plain))[0] == .5
+    vit = MaskedAutoencoder('vit_tiny_patch16_224', dict(img_size=np.int64(32), depth=np.int64(1), drop_path_rate=np.float32(.1)), **DEC)
+    assert all(type(n) is int for n in vit.encoder.patch_embed.img_size)
+
+
 # %% 5baa9327
 def test_mae_refuses():
     mae, (v, p, pad) = small_mae(), batch()
@@ -274,9 +327,9 @@ def step(mae, call, values, positions, pad_mask, mask):
     loss.backward()
     return [loss.detach(), *(p.grad.clone() for p in mae.parameters() if p.grad is not None)]
 
-def compare_compiled(kind, backend, **kw):
+def compare_compiled(kind, backend, attention='all', **kw):
     "Compiled and eager steps on batches of several lengths; how many graphs there were after each."
-    mae, graphs, counts = small_mae().train(), [], []
+    mae, graphs, counts = small_mae(decoder_attention=attention).train(), [], []
     names = list(mae.state_dict())
     def counting(graph, inputs): graphs.append(graph); return torch._dynamo.lookup_backend(backend)(graph, inputs)
     mae.compile(backend=counting, fullgraph=True, **kw)                               # fullgraph: a break is an error
@@ -290,9 +343,10 @@ def compare_compiled(kind, backend, **kw):
 
 
 # %% f177ee27
+@pytest.mark.parametrize('attention', ['all', 'visible'])
 @pytest.mark.parametrize('kind', ['dense', 'padded', 'ragged'])
-def test_compiled_agrees_without_recompiling(kind):
-    first, *later = compare_compiled(kind, 'aot_eager')
+def test_compiled_agrees_without_recompiling(kind, attention):
+    first, *later = compare_compiled(kind, 'aot_eager', attention)
     assert first and later == [first] * len(later)
 
 @pytest.mark.skipif('TEST_INDUCTOR' not in os.environ, reason='takes minutes; TEST_INDUCTOR=1 runs it')

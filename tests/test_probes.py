@@ -28,6 +28,33 @@ from romae_nb.stepping import EMA
 from romae_nb.tubelets import Ragged
 
 
+# %% f898a7e0
+def test_features_from_the_decoder():
+    torch.manual_seed(0)
+    mae = MaskedAutoencoder('romae_tiny_shallow', dict(tubelet_size=(1, 1, 1), in_chans=2, n_pos_dims=1, embed_dim=16, num_heads=2), decoder_dim=12, decoder_heads=2,
+                            anchors=[[2.], [5.], [7.5]]).eval()
+    values, positions = torch.randn(4, 6, 2), torch.rand(4, 1, 6) * 9
+    assert features(mae, values, positions).shape == features(mae, values, positions, how='values').shape == (4, 3 * 2)
+    assert features(mae, values, positions, how='states').shape == (4, 3 * 12)
+    assert features(mae, values, positions, at=[[4.]]).shape == (4, 2)
+    assert torch.allclose(features(mae, values, positions).view(4, 3, 2), mae.predict_at(values, positions, torch.tensor(mae.anchors).T.expand(4, 1, 3)).mean, atol=1e-5)
+    assert torch.allclose(mae.decoder.head[-1](features(mae, values, positions, how='states').view(4, 3, 12)).flatten(1), features(mae, values, positions), atol=1e-5)
+    x, y = embeddings(mae, [(values, positions, torch.arange(4))], how='states')
+    assert x.shape == (4, 36) and torch.equal(x, features(mae, values, positions, how='states').detach())
+    pooled = features(mae, values, positions, how='pool')
+    assert torch.equal(features(mae, values, positions, pool='avg'), mae.encoder.forward_features(values, positions)[:, 1:].mean(1)) and pooled.shape == (4, 16)
+    for kw, match in [(dict(how='value'), "how: got 'value'.*did you mean 'values'"), (dict(how='states', pool='avg'), "pool: got 'avg' beside how='states'"),
+                      (dict(at=[[1., 2.]]), r'anchors: .*\(M, 1\)')]:
+        with pytest.raises(ValueError, match=match): features(mae, values, positions, **kw)
+    with pytest.raises(ValueError, match="how: got 'values' for a RoMAE"): features(mae.encoder, values, positions, how='values')
+    from romae_nb.hub import to_timm
+    clf = to_timm(mae, 3, 'anchors', pool_kw=dict(read='values')).eval()     # a classifier gives what its head reads
+    assert torch.allclose(features(clf, values, positions), features(mae, values, positions), atol=1e-5)
+    mae.anchors = None                                                     # folders of older versions have none, and are pooled as ever
+    assert torch.equal(features(mae, values, positions), pooled)
+    with pytest.raises(ValueError, match="at: got None with how='values'"): features(mae, values, positions, how='values')
+
+
 # %% 44c312d1
 def digits(n=1200, valid=400, irregular=False, layout='ragged', **kw):
     "Loaders of digits: grids, or points that lost 30% of the pixels."

@@ -8,6 +8,14 @@ import pytest, torch
 from romae_nb.tubelets import Ragged, Tubelets
 
 
+# %% 7fa679ac
+def test_tokens_describe_themselves():
+    dense = Tokens(torch.zeros(2, 3, 4), torch.zeros(2, 3, 1), torch.zeros(2, 3))
+    assert repr(dense) == 'Tokens(values (2, 3, 4) torch.float32, positions (2, 3, 1))'
+    rows = Ragged.from_rows([torch.zeros(3, 4), torch.zeros(1, 4)])
+    assert repr(Tokens(rows, rows, rows, table=torch.zeros(1))) == 'Tokens(values 2 rows, (4, 4) torch.float32, positions 2 rows, (4, 4), table)'
+
+
 # %% cb3d1fbd
 def test_tokenize_refuses():
     cut = Tubelets((1, 1, 1), 2, 1)
