@@ -37,8 +37,8 @@ bench: $(STAMP) ## speed and memory beside timm, and beside the reference with R
 	OMP_NUM_THREADS=$(THREADS) $(BIN)/python -m benchmarks --threads $(THREADS) --device $(or $(DEVICE),cpu) \
 		$(if $(REFERENCE),--reference '$(abspath $(REFERENCE))') $(if $(QUICK),--quick) $(BENCH)
 
-test: $(STAMP) ## the tests
-	$(BIN)/python -m pytest
+test: $(STAMP) ## the tests, on two processes
+	$(BIN)/python -m pytest -n $(or $(WORKERS),2) --dist worksteal
 
 study: $(STAMP) ## JapaneseVowels with steps lost: ours, from scratch, REFERENCE=its checkout, settings chosen on validation parts (hours)
 	$(BIN)/python recipes/japanese_vowels.py --seeds $(SEEDS) --processes 2 --arms ours scratch $(if $(REFERENCE),reference reference-carried --reference '$(abspath $(REFERENCE))')

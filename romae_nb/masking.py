@@ -165,7 +165,7 @@ class Mask:
         "Draw a mask. Raises ValueError for a bad ratio, or positions that do not fit or are missing."
         if self.needs_positions and positions is None:
             raise ArgumentValueError('positions', 'None', f'(B, D, N), or a Ragged of (total, D), for a {type(self).__name__}')
-        instance('generator', generator, torch.Generator, 'a torch.Generator', none=True)
+        instance('generator', generator, (torch.Generator, RowNoise), 'a torch.Generator or RowNoise', none=True)
         instance('positions', positions, (Tensor, Ragged), 'a Tensor (B, D, N), or a Ragged', none=True)
         with alone():                                            # many short passes, and a sort that knows one thread
             rows = _rows_of(valid, positions if self.needs_positions else None)

@@ -1,5 +1,6 @@
-"What the layout promises: notebooks import lower numbers only, fastai starts at 20, and importing the package registers models without it."
+"What the layout promises: imports make no circle, fastai starts at 20, and importing the package registers models without it."
 import ast, json, re, subprocess, sys
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -31,14 +32,24 @@ def imports(src, mod):
             yield from (f'{base}.{a.name}' for a in o.names)
 
 
+def own_imports(src, mod, nums):
+    "Modules of ours that the source of a module imports."
+    names = (n.removeprefix(f'{LIB}.') for n in imports(src, mod) if n.startswith(f'{LIB}.'))
+    return sorted({n for n in names if n in nums and n != mod})
+
+
 def misplaced(src, mod, nums):
-    "What the source of a module imports and must not."
-    bad = []
-    for name in dict.fromkeys(imports(src, mod)):
-        own = name.removeprefix(f'{LIB}.') if name.startswith(f'{LIB}.') else None
-        if own in nums and own != mod and nums[own] >= nums[mod] : bad.append(f'{mod} ({nums[mod]:02}) imports {own} ({nums[own]:02})')
-        if re.match(r'fastai(\.|$)', name) and nums[mod] < FASTAI_FROM: bad.append(f'{mod} ({nums[mod]:02}) imports {name}')
-    return bad
+    "What the source of a module imports and must not: fastai below its number, and training modules from models."
+    bad = [f'{mod} ({nums[mod]:02}) imports {n} ({nums[n]:02})' for n in own_imports(src, mod, nums) if nums[n] >= FASTAI_FROM > nums[mod]]
+    fastai = [n for n in dict.fromkeys(imports(src, mod)) if re.match(r'fastai(\.|$)', n)]
+    return bad + [f'{mod} ({nums[mod]:02}) imports {n}' for n in fastai if nums[mod] < FASTAI_FROM]
+
+
+def circle(graph):
+    "Modules that import each other in a ring, the first one found; None where there is none."
+    sorter = TopologicalSorter(graph)
+    try: sorter.prepare()
+    except CycleError as e: return e.args[1]
 
 
 def source(mod): return (ROOT/LIB/(mod.replace('.', '/') + '.py')).read_text(encoding='utf-8')
@@ -52,7 +63,13 @@ def test_every_module_has_a_number():
 
 
 @pytest.mark.parametrize('mod', sorted(numbers()))
-def test_imports_go_down(mod): assert not misplaced(source(mod), mod, numbers())
+def test_models_and_data_import_no_training(mod): assert not misplaced(source(mod), mod, numbers())
+
+
+def test_imports_make_no_circle():
+    nums = numbers()
+    assert circle({mod: own_imports(source(mod), mod, nums) for mod in nums}) is None
+    assert circle({'a': ['b'], 'b': ['c'], 'c': ['a']}) is not None and circle({'a': ['b'], 'b': []}) is None
 
 
 @pytest.mark.parametrize('src, what', [
