@@ -358,34 +358,6 @@ def test_seeds_reach_augmentations():
     assert generator_of(-1, 'a').random() == generator_of(-1, 'a').random() != generator_of(-2, 'a').random()
 
 
-# %% feb63fe4
-def test_augmentations_refuse():
-    series_box = dict(share=np.ones(2), n_axes=2, axes=None, rng=np.random.default_rng(0))
-    for fn, kw, match in [(MixSamples, dict(mixup='a'), "mixup: got 'a'"),
-                          (MixSamples, dict(cutmix=float('nan')), 'cutmix: got nan'),
-                          (MixSamples, dict(prob=True), 'prob: got True'), (MixSamples, dict(axes=0), 'axes: got 0'),
-                          (MixSamples, dict(axes=(True,)), 'axes: got True'),
-                          (MixSamples, dict(seed='a'), "seed: got 'a'"), (MixSamples, dict(seed=.5), 'seed: got 0.5'),
-                          (EraseBox, dict(prob=2), 'prob: got 2'), (EraseBox, dict(area=.5), 'area: got 0.5'),
-                          (EraseBox, dict(area=(.5, .1)), 'area: got'), (EraseBox, dict(area=(0, 2)), 'area: got 2'),
-                          (EraseBox, dict(fill=None), 'fill: got None'), (JitterSeries, dict(jitter=-1), 'jitter: got -1'),
-                          (JitterSeries, dict(gain='a'), "gain: got 'a'"),
-                          (JitterSeries, dict(stretch=1), 'stretch: got 1; takes a number, 0 or more, less than 1'),
-                          (JitterSeries, dict(axis=-1), 'axis: got -1'),
-                          (draw_boxes, series_box | dict(share=2), 'share: got array'),
-                          (draw_boxes, series_box | dict(n_axes=0), 'n_axes: got 0'),
-                          (draw_boxes, series_box | dict(rng=3), 'rng: got a int'),
-                          (draw_mix, dict(n=0, rng=series_box['rng']), 'n: got 0'),
-                          (derangement, dict(n=2, rng=None), 'rng: got a NoneType'),
-                          (generator_of, dict(seed=None, name='a'), 'seed: got None'),
-                          (MixedLoss, dict(loss_func=3), 'loss_func: got 3'),
-                          (ImageTransform, dict(pipeline=3, channels=3), 'pipeline: got 3'),
-                          (ImageTransform, dict(pipeline=len, channels=2), 'channels: got 2'),
-                          (repeated, dict(dl=3), 'dl: got a int'),
-                          (RepeatedDL, dict(dataset=digits().train_ds, repeats=True), 'repeats: got True')]:
-        with pytest.raises((ValueError, TypeError), match=match): fn(**kw)
-
-
 # %% 8c05abf6
 def test_they_stand_together():
     learn = learner([EraseBox(prob=1.), MixSamples(), JitterSeries(jitter=.01)])
@@ -518,3 +490,31 @@ def test_image_transforms_refuse():
         with pytest.raises((ValueError, TypeError), match=match): image_transforms(**kw)
     with pytest.raises(ValueError, match=r'image: got shape \(13, 8, 8\); takes a tensor'): evaluate(torch.zeros(13, 8, 8))
     with pytest.raises(ValueError, match='image: got numbers from 0 to 2; takes uint8, or floats from 0 to 1'): evaluate(torch.full((3, 8, 8), 2.) * torch.eye(8))
+
+
+# %% feb63fe4
+def test_augmentations_refuse():
+    series_box = dict(share=np.ones(2), n_axes=2, axes=None, rng=np.random.default_rng(0))
+    for fn, kw, match in [(MixSamples, dict(mixup='a'), "mixup: got 'a'"),
+                          (MixSamples, dict(cutmix=float('nan')), 'cutmix: got nan'),
+                          (MixSamples, dict(prob=True), 'prob: got True'), (MixSamples, dict(axes=0), 'axes: got 0'),
+                          (MixSamples, dict(axes=(True,)), 'axes: got True'),
+                          (MixSamples, dict(seed='a'), "seed: got 'a'"), (MixSamples, dict(seed=.5), 'seed: got 0.5'),
+                          (EraseBox, dict(prob=2), 'prob: got 2'), (EraseBox, dict(area=.5), 'area: got 0.5'),
+                          (EraseBox, dict(area=(.5, .1)), 'area: got'), (EraseBox, dict(area=(0, 2)), 'area: got 2'),
+                          (EraseBox, dict(fill=None), 'fill: got None'), (JitterSeries, dict(jitter=-1), 'jitter: got -1'),
+                          (JitterSeries, dict(gain='a'), "gain: got 'a'"),
+                          (JitterSeries, dict(stretch=1), 'stretch: got 1; takes a number, 0 or more, less than 1'),
+                          (JitterSeries, dict(axis=-1), 'axis: got -1'),
+                          (draw_boxes, series_box | dict(share=2), 'share: got array'),
+                          (draw_boxes, series_box | dict(n_axes=0), 'n_axes: got 0'),
+                          (draw_boxes, series_box | dict(rng=3), 'rng: got a int'),
+                          (draw_mix, dict(n=0, rng=series_box['rng']), 'n: got 0'),
+                          (derangement, dict(n=2, rng=None), 'rng: got a NoneType'),
+                          (generator_of, dict(seed=None, name='a'), 'seed: got None'),
+                          (MixedLoss, dict(loss_func=3), 'loss_func: got 3'),
+                          (ImageTransform, dict(pipeline=3, channels=3), 'pipeline: got 3'),
+                          (ImageTransform, dict(pipeline=len, channels=2), 'channels: got 2'),
+                          (repeated, dict(dl=3), 'dl: got a int'),
+                          (RepeatedDL, dict(dataset=digits().train_ds, repeats=True), 'repeats: got True')]:
+        with pytest.raises((ValueError, TypeError), match=match): fn(**kw)
