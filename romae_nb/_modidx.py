@@ -737,6 +737,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                 'romae_nb.files._npy': ('files.html#_npy', 'romae_nb/files.py'),
                                 'romae_nb.files._npz': ('files.html#_npz', 'romae_nb/files.py'),
                                 'romae_nb.files._one_npy': ('files.html#_one_npy', 'romae_nb/files.py'),
+                                'romae_nb.files._own_limit': ('files.html#_own_limit', 'romae_nb/files.py'),
                                 'romae_nb.files._picture': ('files.html#_picture', 'romae_nb/files.py'),
                                 'romae_nb.files._tiff': ('files.html#_tiff', 'romae_nb/files.py'),
                                 'romae_nb.files.extra': ('files.html#extra', 'romae_nb/files.py'),

@@ -26,7 +26,6 @@ from torch.nn import functional as F
 from torchvision import transforms as tv
 from torchvision.transforms.functional import to_pil_image
 
-from .checkpoint import SeededSteps
 from .checks import ArgumentTypeError, ArgumentValueError, choice, flag, function, instance, number, share as share_of, shown, whole
 from .data import Parts, TokenDL, epoch_batches
 from .mae import MaskedAutoencoder
@@ -312,7 +311,7 @@ class Augmentation(Callback):
     def _seed_to_use(self):
         "The callback's own; else that of `Seeds(mixup=...)`, which the Learner carries in `SeededSteps`; else 0."
         if self.seed is not None: return self.seed
-        return next((cb.seed for cb in getattr(self.learn, 'cbs', ()) if isinstance(cb, SeededSteps)), 0)
+        return next((cb.seed for cb in getattr(self.learn, 'cbs', ()) if type(cb).__name__ == 'SeededSteps'), 0)
 
     def state_dict(self): return dict(rng=self.rng.bit_generator.state)
     def load_state_dict(self, state): self.rng.bit_generator.state = state['rng']
