@@ -26,7 +26,6 @@ from torch.nn import functional as F
 from torchvision import transforms as tv
 from torchvision.transforms.functional import to_pil_image
 
-from .checkpoint import SeededSteps
 from .checks import ArgumentTypeError, ArgumentValueError, choice, flag, function, instance, number, share as share_of, shown, whole
 from .data import Parts, TokenDL, epoch_batches
 from .mae import MaskedAutoencoder
@@ -40,7 +39,8 @@ def generator_of(
 ) -> np.random.Generator:  # of its own for every process
     "A generator for augmentation."
     seed, name = whole('seed', seed), instance('name', name, str, 'a name')
-    return np.random.default_rng([seed % 2**64 if seed < 0 else seed, *name.encode(), rank_distrib()])      # numpy takes no negative ones
+    # numpy takes no negative ones
+    return np.random.default_rng([seed % 2**64 if seed < 0 else seed, *name.encode(), rank_distrib()])
 
 # %% ../nbs/21_augment.ipynb #f6eebe93
 @dataclass
@@ -53,7 +53,8 @@ class Boxes:
 def _axes_of(axes):
     "A tuple of position axes, or None."
     if axes is None: return None
-    if not isinstance(axes, (tuple, list)) or not axes: raise ArgumentTypeError('axes', shown(axes), 'numbers of position axes, or None for all')
+    if not isinstance(axes, (tuple, list)) or not axes:
+        raise ArgumentTypeError('axes', shown(axes), 'numbers of position axes, or None for all')
     return tuple(whole('axes', a, low=0) for a in axes)
 
 def draw_boxes(
@@ -66,7 +67,8 @@ def draw_boxes(
     "Boxes of given volume at random places. Raises ValueError for axes that the data has not."
     n_axes, axes = whole('n_axes', n_axes, low=1), _axes_of(axes)
     share = np.asarray(share, dtype=float)
-    if share.ndim != 1 or not ((share >= 0) & (share <= 1)).all(): raise ArgumentValueError('share', shown(share), 'numbers from 0 to 1, (B,)')
+    if share.ndim != 1 or not ((share >= 0) & (share <= 1)).all():
+        raise ArgumentValueError('share', shown(share), 'numbers from 0 to 1, (B,)')
     instance('rng', rng, np.random.Generator, "a generator of numpy's")
     axes = tuple(range(n_axes)) if axes is None else axes
     if not axes or not set(axes) <= set(range(n_axes)) or len(set(axes)) < len(axes):
@@ -167,7 +169,8 @@ class Mix:
 def _mixing(mixup, cutmix, prob, switch):
     "The settings of a mixing, checked."
     mixup, cutmix = number('mixup', mixup, low=0), number('cutmix', cutmix, low=0)
-    if not mixup + cutmix: raise ArgumentValueError('mixup, cutmix', f'{mixup}, {cutmix}', 'positive numbers, 0 for one of them')
+    if not mixup + cutmix:
+        raise ArgumentValueError('mixup, cutmix', f'{mixup}, {cutmix}', 'positive numbers, 0 for one of them')
     return mixup, cutmix, share_of('prob', prob), share_of('switch', switch)
 
 def draw_mix(
@@ -308,7 +311,7 @@ class Augmentation(Callback):
     def _seed_to_use(self):
         "The callback's own; else that of `Seeds(mixup=...)`, which the Learner carries in `SeededSteps`; else 0."
         if self.seed is not None: return self.seed
-        return next((cb.seed for cb in getattr(self.learn, 'cbs', ()) if isinstance(cb, SeededSteps)), 0)
+        return next((cb.seed for cb in getattr(self.learn, 'cbs', ()) if type(cb).__name__ == 'SeededSteps'), 0)
 
     def state_dict(self): return dict(rng=self.rng.bit_generator.state)
     def load_state_dict(self, state): self.rng.bit_generator.state = state['rng']
@@ -420,7 +423,8 @@ class JitterSeries(Augmentation):
         axis:int|None=None,  # position axis that is time; None takes the first that holds no channel numbers
         seed:int|None=None,  # of all that is drawn here; None takes that of `Seeds(mixup=...)`, else 0
     ):
-        self.jitter, self.gain, self.shift = number('jitter', jitter, low=0), number('gain', gain, low=0), number('shift', shift, low=0)
+        self.jitter, self.gain, self.shift = number('jitter', jitter, low=0), number('gain', gain,
+                                                                                     low=0), number('shift', shift, low=0)
         self.stretch, self.axis, self.seed = number('stretch', stretch, low=0, below=1), whole('axis', axis, low=0, none=True), whole('seed', seed, none=True)
 
     def _data(self, name):
@@ -586,9 +590,11 @@ def image_transforms(
     choice('crop', crop, CROPS)
     train, crop_pct = flag('train', train), number('crop_pct', crop_pct, above=0, high=1)
     mean, std, sides = _numbers('mean', mean), _numbers('std', std, 0), _sides(size)
-    if len(mean) != len(std) or len(mean) not in (1, 3): raise ArgumentValueError('mean, std', f'{len(mean)} and {len(std)} numbers', '3, or 1 for grey pictures')
+    if len(mean) != len(std) or len(mean) not in (1, 3):
+        raise ArgumentValueError('mean, std', f'{len(mean)} and {len(std)} numbers', '3, or 1 for grey pictures')
     scale, ratio = _two('scale', scale, 0, 1), _two('ratio', ratio, 0, None)
-    hflip, erase_prob, color_jitter = share_of('hflip', hflip), share_of('erase_prob', erase_prob), _jitter(color_jitter)
+    hflip, erase_prob, color_jitter = share_of('hflip', hflip), share_of('erase_prob',
+                                                                         erase_prob), _jitter(color_jitter)
     instance('auto_augment', auto_augment, str, "one of timm's policies", none=True)
     choice('interpolation', interpolation, INTERPOLATIONS)
     kw = dict(input_size=(len(mean), *sides), interpolation=interpolation, mean=mean, std=std)
@@ -596,7 +602,8 @@ def image_transforms(
         if not train: return ImageTransform(create_transform(**kw, crop_pct=crop_pct), len(mean))
         first, second, last = create_transform(**kw, is_training=True, scale=scale, ratio=ratio, hflip=hflip, color_jitter=color_jitter,
                                                auto_augment=auto_augment, re_prob=erase_prob, re_mode='pixel', separate=True)
-    except (AssertionError, KeyError, ValueError) as e: raise ArgumentValueError('auto_augment', f'{auto_augment!r} ({e})', 'a policy that timm knows') from e
+    except (AssertionError, KeyError, ValueError) as e:
+        raise ArgumentValueError('auto_augment', f'{auto_augment!r} ({e})', 'a policy that timm knows') from e
     if crop != 'random': first = tv.Compose(_crop(crop, kw['input_size'][1:], interpolation) + first.transforms[1:])
     return ImageTransform(tv.Compose([first, second, last]), len(mean))
 

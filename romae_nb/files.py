@@ -6,7 +6,7 @@
 __all__ = ['ARRAYS', 'EXTENSIONS', 'MOST_NUMBERS', 'read_image', 'extra']
 
 # %% ../nbs/10_files.ipynb #f56e2fe9
-import os, zipfile
+import os, warnings, zipfile
 from contextlib import contextmanager
 from math import prod
 from pathlib import Path
@@ -30,7 +30,8 @@ def read_image(
     "Read one file. Raises ValueError, naming it, for one that is broken or too large, and for pictures of 16 bits, which PIL would cut off at 8."
     whole('max_numbers', max_numbers, low=1, none=True)
     instance('mode', mode, str, "a mode of PIL's, such as 'RGB'", none=True)
-    if not isinstance(file, (str, os.PathLike)) and not hasattr(file, 'read'): instance('file', file, str, 'a path, or a binary file')
+    if not isinstance(file, (str, os.PathLike)) and not hasattr(file, 'read'):
+        instance('file', file, str, 'a path, or a binary file')
     name = str(name or file)
     ending = Path(name).suffix.lower()
     with _naming(name):
@@ -44,14 +45,17 @@ def _naming(name):
     "Say which file it was that a reader could not read. Readers raise errors of many kinds; all of them mean the same."
     try: yield
     except (FileNotFoundError, PermissionError, ImportError, ArgumentError): raise
-    except MemoryError as e: raise MemoryError(f'file: {name} does not fit into memory ({e}); takes a smaller one') from e
+    except MemoryError as e:
+        raise MemoryError(f'file: {name} does not fit into memory ({e}); takes a smaller one') from e
     except Exception as e: raise ValueError(f'file: {name} cannot be read ({type(e).__name__}: {e}); takes whole files: {", ".join(EXTENSIONS)}') from e
 
 def _limit(shape, name, most):
     "Raise ValueError for more numbers than are allowed."
     n = prod(int(k) for k in shape)
     if most is not None and n > most:
-        raise ArgumentValueError('max_numbers', f'{most:,} for {name}, which holds {n:,} ({" x ".join(map(str, shape))})', f'{n:,} or more, None, or smaller files')
+        raise ArgumentValueError('max_numbers',
+                                 f'{most:,} for {name}, which holds {n:,} ({" x ".join(map(str, shape))})',
+                                 f'{n:,} or more, None, or smaller files')
 
 def extra(
     module:str,  # an optional package's module
@@ -60,19 +64,30 @@ def extra(
     "An optional package, or an error that names the way to it."
     import importlib
     try: return importlib.import_module(module)
-    except ImportError as e: raise ImportError(f'{module} is not installed; pip install romae_nb[{name}] brings it') from e
+    except ImportError as e:
+        raise ImportError(f'{module} is not installed; pip install romae_nb[{name}] brings it') from e
 
 # %% ../nbs/10_files.ipynb #3a82aff2
+@contextmanager
+def _own_limit():
+    "PIL warns of large pictures; here they are refused, or were asked for."
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore', Image.DecompressionBombWarning)
+        yield
+
 def _picture(file, mode, name, most):
-    with Image.open(file) as image:
+    with _own_limit(), Image.open(file) as image:
         try: bands = len(ImageMode.getmode(mode or image.mode).bands)
         except KeyError: bands = 1                                       # PIL will say so when it converts
         _limit((*image.size, max(bands, len(image.getbands()))), name, most)
         image.load()
     if mode and image.mode[0] in 'IF' and mode[0] not in 'IF':
-        raise ArgumentValueError('mode', f'{mode!r} for {name}, whose numbers are larger than bytes (PIL calls it {image.mode!r}) and would be cut off', 'None')
+        raise ArgumentValueError('mode',
+                                 f'{mode!r} for {name}, whose numbers are larger than bytes (PIL calls it {image.mode!r}) and would be cut off', 'None')
     try: return image.convert(mode or image.mode)
-    except ValueError as e: raise ArgumentValueError('mode', f'{mode!r} for {name}, which is {image.mode!r}', 'what PIL converts to, or None') from e
+    except ValueError as e:
+        raise ArgumentValueError('mode', f'{mode!r} for {name}, which is {image.mode!r}',
+                                 'what PIL converts to, or None') from e
 
 def _tiff(file, name, most):
     with extra('tifffile', 'tif').TiffFile(file) as tif:
@@ -101,14 +116,17 @@ def _check_header(f, size, name, most):
     if dtype.hasobject: return                                           # numpy refuses what would be unpickled
     _limit(shape, name, most)
     promised = prod(shape) * dtype.itemsize
-    if promised > size: raise ValueError(f'its header promises {promised:,} bytes in shape {shape}, and the file has {size:,}')
+    if promised > size:
+        raise ValueError(f'its header promises {promised:,} bytes in shape {shape}, and the file has {size:,}')
 
 def _npz(file, name, most):
     "The only array of an archive, or the one named 'values'; others are not read."
     with zipfile.ZipFile(file) as archive:
         members = {m.filename.removesuffix('.npy'): m for m in archive.infolist()}
         key = 'values' if 'values' in members else next(iter(members), None)
-        if key is None: raise ArgumentValueError('file', f'{name}, which holds no array', "one array, or one named 'values'")
-        if len(members) > 1 and key != 'values': raise ArgumentValueError('file', f'{name}, which holds {list(members)}', "one array, or one named 'values'")
+        if key is None:
+            raise ArgumentValueError('file', f'{name}, which holds no array', "one array, or one named 'values'")
+        if len(members) > 1 and key != 'values':
+            raise ArgumentValueError('file', f'{name}, which holds {list(members)}', "one array, or one named 'values'")
         with archive.open(members[key]) as f: _check_header(f, members[key].file_size, name, most)
         with archive.open(members[key]) as f: return np.lib.format.read_array(f, allow_pickle=False)

@@ -30,7 +30,8 @@ def entry_names(
     if n == 3 and _is_bool_row(rest[1]): return 'values', 'positions', 'pad_mask'
     if n == 3 and not _is_scalar(rest[0]): return 'values', 'positions', 'label'
     if n == 4 and _is_bool_row(rest[1]): return 'values', 'positions', 'pad_mask', 'label'
-    raise ArgumentValueError('entries', f'None for tuples of {n}: {", ".join(_kind(x) for x in sample)}', f'a name for each, of {", ".join(KEYS)}')
+    raise ArgumentValueError('entries', f'None for tuples of {n}: {", ".join(_kind(x) for x in sample)}',
+                             f'a name for each, of {", ".join(KEYS)}')
 
 def _is_scalar(x): return isinstance(x, (str, numbers.Number, np.generic)) or getattr(x, 'ndim', None) == 0
 
@@ -58,7 +59,8 @@ class OwnDataset(TokenDataset):
         channel_axis:int|None=None,# position axis with the channel's number, see `IrregularDataset`
         random:bool=True,          # whether a sample may be another one every time; loaders then seed it by sample and epoch
     ):
-        if not all(hasattr(items, m) for m in ('__len__', '__getitem__')) or isinstance(items, (str, bytes)) or hasattr(items, 'keys'):
+        if not all(hasattr(items, m) for m in ('__len__', '__getitem__')) or isinstance(items,
+                                                                                        (str, bytes)) or hasattr(items, 'keys'):
             raise ArgumentTypeError('items', f'a {type(items).__name__}', 'a dataset with __len__ and __getitem__')
         if not len(items): raise ArgumentValueError('items', 'no samples', 'one at least')
         self.items, self.entries, self.random = items, None if entries is None else _entries(entries), flag('random', random)
@@ -66,7 +68,8 @@ class OwnDataset(TokenDataset):
         first = self._sample(0)
         v, at = first['values'], first.get('positions')
         self.irregular = at is not None and v.ndim == 2
-        self.own_places = not self.irregular and (at is not None or 'pad_mask' in first)     # of a grid: stacked as they are
+        # of a grid: stacked as they are
+        self.own_places = not self.irregular and (at is not None or 'pad_mask' in first)
         self.n_values = v.shape[-1 if v.ndim == 2 else -3]
         self.n_axes = at.shape[1] if self.irregular else v.ndim + 1
         self._learn_labels(first.get('label'), vocab, marks)
@@ -89,7 +92,9 @@ class OwnDataset(TokenDataset):
         if not hasattr(x, 'keys'):
             x = tuple(x) if isinstance(x, (tuple, list)) else (x,)
             if self.entries is None: self.entries = entry_names(x)
-            if len(x) != len(self.entries): raise ArgumentValueError('items', f'{len(x)} entries in sample {i}', f'{len(self.entries)}: {", ".join(self.entries)}')
+            if len(x) != len(self.entries):
+                raise ArgumentValueError('items', f'{len(x)} entries in sample {i}',
+                                         f'{len(self.entries)}: {", ".join(self.entries)}')
             x = dict(zip(self.entries, x))
         try:
             x = by_name('items', x)
@@ -102,7 +107,8 @@ class OwnDataset(TokenDataset):
         y = y.item() if hasattr(y, 'item') else y
         number = self.vocab.index(y) if isinstance(y, str) and y in self.vocab else y
         if isinstance(number, (bool, np.bool_)) or not isinstance(number, numbers.Integral) or not 0 <= number < self.c:
-            raise ArgumentValueError('items', f'label {shown(y)} in sample {i}', f'class numbers from 0 to {self.c - 1}, or names of {self.vocab[:8]}')
+            raise ArgumentValueError('items', f'label {shown(y)} in sample {i}',
+                                     f'class numbers from 0 to {self.c - 1}, or names of {self.vocab[:8]}')
         return torch.tensor(int(number))
 
     def _learn_labels(self, first, vocab, marks):
@@ -113,7 +119,8 @@ class OwnDataset(TokenDataset):
         if first is None or told is not None:
             self.labels, self.vocab = (None, []) if first is None else ((), list(encode_labels([0], 1, told)[1]))
         if self.irregular or (first is not None and told is None): self._read_all(first is not None, told)
-        elif self.marks is None: self.marks = bool(self._sample(0)['values'].isnan().any()) or 'value_mask' in self._sample(0)
+        elif self.marks is None:
+            self.marks = bool(self._sample(0)['values'].isnan().any()) or 'value_mask' in self._sample(0)
 
     def _read_all(self, labels, vocab):
         found, lengths, gaps = [], [], False
@@ -125,10 +132,13 @@ class OwnDataset(TokenDataset):
         if self.irregular: self.lengths = lengths
         if self.marks is None: self.marks = gaps
         if not labels: return
-        if any(y is None for y in found): raise ArgumentValueError('items', f'no label in sample {[y is None for y in found].index(True)}', 'one in each, or in none')
+        if any(y is None for y in found):
+            raise ArgumentValueError('items', f'no label in sample {[y is None for y in found].index(True)}',
+                                     'one in each, or in none')
         self.labels, self.vocab = encode_labels(found, len(found), vocab)
 
-def _is_whole(x): return x.dtype.kind in 'iu' if isinstance(x, np.generic) else not x.is_floating_point() if isinstance(x, Tensor) else isinstance(x, numbers.Integral)
+def _is_whole(x): return x.dtype.kind in 'iu' if isinstance(x,
+                                                            np.generic) else not x.is_floating_point() if isinstance(x, Tensor) else isinstance(x, numbers.Integral)
 
 def _plain(y): return y.tolist() if hasattr(y, 'tolist') else y
 
@@ -172,7 +182,8 @@ def _base(d):
 
 def _wrapped(base, known, name):
     if isinstance(base, (IterableDataset, str, bytes, dict)) or not hasattr(base, '__getitem__') or not hasattr(base, '__len__'):
-        raise ArgumentTypeError(name, f'a {type(base).__name__}', 'a dataset of ours, a Subset, or one with __len__ and __getitem__ (StreamDataset takes streams)')
+        raise ArgumentTypeError(name, f'a {type(base).__name__}',
+                                'a dataset of ours, a Subset, or one with __len__ and __getitem__ (StreamDataset takes streams)')
     first = next((d for d in known.values() if d.labelled and d.vocab), None)
     return OwnDataset(base, vocab=None if first is None else first.vocab)
 
@@ -188,11 +199,14 @@ def samples_like(
     with_labels:bool=False,  # keep the labels
 ) -> TokenDataset:           # of these samples
     "A list of samples as a dataset, see `dataset_of`; dictionaries where they are like those of an `OwnDataset`."
-    if not isinstance(like, OwnDataset) or samples and all(isinstance(s, tuple) for s in samples) and not like.own_places:
+    if not isinstance(like, OwnDataset) or samples and all(isinstance(s,
+                                                                      tuple) for s in samples) and not like.own_places:
         return dataset_of(samples, like, with_labels)
     if not samples: raise ArgumentValueError('samples', 'none', 'one at least')
     rows = [by_name('samples', s if hasattr(s, 'keys') else dict(values=s)) for s in samples]
     if not with_labels: rows = [{k: v for k, v in r.items() if k != 'label'} for r in rows]
-    elif any('label' not in r for r in rows): raise ArgumentValueError('samples', 'no label in one of them', 'one in each beside with_labels=True')
+    elif any('label' not in r for r in rows):
+        raise ArgumentValueError('samples', 'no label in one of them', 'one in each beside with_labels=True')
     vocab = like.vocab if with_labels and like.vocab else None
-    return OwnDataset(rows, vocab=vocab, marks=like.marks, channels=like.channels, channel_axis=like.channel_axis, random=False)
+    return OwnDataset(rows, vocab=vocab, marks=like.marks, channels=like.channels, channel_axis=like.channel_axis,
+                      random=False)

@@ -72,7 +72,8 @@ def _stats(self:Scaling, x, positions):
     return (m if axis == -1 else m[:, None, None] for m in (mean, std))
 
 _HALVES = torch.float16, torch.bfloat16
-def _widest(device): return torch.float32 if device.type == 'mps' else torch.float64       # Apple's GPUs know no float64
+# Apple's GPUs know no float64
+def _widest(device): return torch.float32 if device.type == 'mps' else torch.float64
 
 def _looked_up(numbers, positions, axis):
     "One number per token, (..., 1), by the channel number among its positions, (..., D)."
@@ -173,17 +174,22 @@ def _columns(values, positions, channel_axis, n_channels):
     "A sample's numbers as (n, C), NaN where there is none."
     if channel_axis is None: return values.flatten(0, -2) if values.ndim < 3 else values.movedim(-3, -1).flatten(0, -2)
     channel = _channel_numbers(positions, channel_axis, n_channels)
-    if values.shape != (len(channel), 1): raise ArgumentValueError('samples', f'values of shape {tuple(values.shape)} beside a channel_axis', '(n, 1)')
+    if values.shape != (len(channel), 1):
+        raise ArgumentValueError('samples', f'values of shape {tuple(values.shape)} beside a channel_axis', '(n, 1)')
     out = values.new_full((len(values), n_channels), math.nan)
     return out.scatter_(1, channel[:, None] - 1, values)
 
 def _channel_numbers(positions, axis, n):
-    if positions is None: raise ArgumentValueError('channel_axis', f'{axis} for samples without positions', 'None there')
+    if positions is None:
+        raise ArgumentValueError('channel_axis', f'{axis} for samples without positions', 'None there')
     if positions.ndim != 2 or axis >= positions.shape[1]:
-        raise ArgumentValueError('channel_axis', f'{axis} for positions of shape {tuple(positions.shape)}', 'one of their axes')
+        raise ArgumentValueError('channel_axis', f'{axis} for positions of shape {tuple(positions.shape)}',
+                                 'one of their axes')
     channel = positions[:, axis].round().long()
     if len(channel) and (channel.min() < 1 or channel.max() > n):
-        raise ArgumentValueError('channels', f'{n} for channel numbers from {int(channel.min())} to {int(channel.max())}', 'the largest of them')
+        raise ArgumentValueError('channels',
+                                 f'{n} for channel numbers from {int(channel.min())} to {int(channel.max())}',
+                                 'the largest of them')
     return channel
 
 def _of_sample(i, sample, irregular):
@@ -194,13 +200,15 @@ def _of_sample(i, sample, irregular):
                                 'tuples (values, positions[, label])' if irregular else 'tuples (values[, label])')
     values = as_numbers('samples', sample[0], f' for the values of sample {i}')
     if not 2 <= values.ndim <= 4 or not values.numel():
-        raise ArgumentValueError('samples', f'values of shape {tuple(values.shape)} at {i}', '(n, C), (C, H, W) or (T, C, H, W)')
+        raise ArgumentValueError('samples', f'values of shape {tuple(values.shape)} at {i}',
+                                 '(n, C), (C, H, W) or (T, C, H, W)')
     return values, as_numbers('samples', sample[1], f' for the positions of sample {i}') if irregular else None
 
 def _check_unit(unit):
     "As `fit_rebase` takes it, for data without positions, too."
     if isinstance(unit, str) and unit == 'step': return
-    if not isinstance(unit, (tuple, list)) or not unit: raise ArgumentValueError('unit', repr(unit), "'step', or one positive number per axis")
+    if not isinstance(unit, (tuple, list)) or not unit:
+        raise ArgumentValueError('unit', repr(unit), "'step', or one positive number per axis")
     for x in unit: number('unit', x, above=0)
 
 # %% ../nbs/09_scaling.ipynb #870ff1f6
@@ -213,14 +221,17 @@ def fit_scaling(
 ) -> Scaling:                           # a channel that never changes is shifted, and left at its size
     "Means, standard deviations, origin and scale from training data."
     _check_unit(unit)
-    if not (hasattr(samples, '__iter__') or hasattr(samples, '__getitem__')) or isinstance(samples, (str, bytes, np.generic)): raise ArgumentTypeError('samples', f'a {type(samples).__name__}', 'samples one behind another')
+    if not (hasattr(samples, '__iter__') or hasattr(samples, '__getitem__')) or isinstance(samples, (str, bytes, np.generic)):
+        raise ArgumentTypeError('samples', f'a {type(samples).__name__}', 'samples one behind another')
     irregular = bool(getattr(samples, 'irregular', False)) if irregular is None else flag('irregular', irregular)
     if channel_axis is None: channel_axis = getattr(samples, 'channel_axis', None)
     if channel_axis is not None and channels is None: channels = len(getattr(samples, 'channels', None) or ()) or None
     whole('channel_axis', channel_axis, low=0, none=True)
-    if channel_axis is not None and channels is None: raise ArgumentValueError('channels', 'none beside a channel_axis', 'how many there are')
+    if channel_axis is not None and channels is None:
+        raise ArgumentValueError('channels', 'none beside a channel_axis', 'how many there are')
     channels = whole('channels', channels, low=1, none=True)
-    if channel_axis is None and channels is not None: raise ArgumentValueError('channels', f'{channels} without a channel_axis', 'None there')
+    if channel_axis is None and channels is not None:
+        raise ArgumentValueError('channels', f'{channels} without a channel_axis', 'None there')
     total, rows = None, []
     for i, sample in enumerate(samples):
         values, positions = _of_sample(i, sample, irregular)

@@ -236,7 +236,9 @@ def test_nothing_is_left_after_training():
 
 # %% 2ed2cfdc
 def test_mixing_refuses():
-    for kw, match in ((dict(mixup=-1), 'mixup: got -1; takes a number, 0 or more'), (dict(mixup=0, cutmix=0), 'takes positive numbers'), (dict(prob=2), 'prob: got 2; takes a number, 0 to 1')):
+    for kw, match in ((dict(mixup=-1), 'mixup: got -1; takes a number, 0 or more'),
+                      (dict(mixup=0, cutmix=0), 'takes positive numbers'),
+                      (dict(prob=2), 'prob: got 2; takes a number, 0 to 1')):
         with pytest.raises(ValueError, match=match): MixSamples(**kw)
     with pytest.raises(ValueError, match='cbs: got MixSamples beside MixUp: both mix'): learner([MixSamples(), MixUp()]).fit(1)
     with pytest.raises(ValueError, match='cbs: got MixSamples twice'): learner([MixSamples(), MixSamples()]).fit(1)
@@ -279,8 +281,8 @@ def test_erasing_a_box():
         assert (p.values[p.value_mask] == 0).all() and p.values[~p.value_mask].equal(values[~p.value_mask]) and .15 < p.value_mask.float().mean() < .45
         assert marks is None or (p.value_mask | ~marks).all()
     learner(EraseBox(prob=1., area=(1., 1.)), shuffle=False).fit(1, 0., cbs=(look := Look()))
-    learner((), shuffle=False).fit(1, 0., cbs=(whole := Look()))
-    assert all(a[0].lengths.equal(b[0].lengths) for a, b in zip(look.seen[True], whole.seen[True]))          # all of a row would go: it stays
+    learner((), shuffle=False).fit(1, 0., cbs=(untouched := Look()))
+    assert all(a[0].lengths.equal(b[0].lengths) for a, b in zip(look.seen[True], untouched.seen[True]))          # all of a row would go: it stays
 
 
 # %% 6bd49147
@@ -345,23 +347,15 @@ def test_seeds_reach_augmentations():
         learner([cb, *(seeds.callbacks() if seeds else ())], shuffle=False).fit(1, 0., cbs=(look := Look()))
         return look.seen[True]
     for make in (MixSamples, lambda **kw: EraseBox(1., **kw), lambda **kw: JitterSeries(.5, axis=0, **kw)):
-        plain, one, again, two = drawn(make()), drawn(make(), Seeds(mixup=1)), drawn(make(), Seeds(9, mixup=1)), drawn(make(), Seeds(mixup=2))
+        plain, one, again, two = drawn(make()), drawn(make(), Seeds(mixup=1)), drawn(make(),
+                                                                                     Seeds(9, mixup=1)), drawn(make(), Seeds(mixup=2))
         assert same(one, again) and not same(one, two) and not same(one, plain)
-        assert same(plain, drawn(make(seed=0))) and same(drawn(make(seed=5), Seeds(mixup=1)), drawn(make(seed=5), Seeds(mixup=2)))       # its own comes first
-        assert not same(drawn(make(seed=-1)), drawn(make(seed=1)))                                                                       # negative ones are seeds like others
+        # its own comes first
+        assert same(plain, drawn(make(seed=0))) and same(drawn(make(seed=5), Seeds(mixup=1)),
+                                                         drawn(make(seed=5), Seeds(mixup=2)))
+        # negative ones are seeds like others
+        assert not same(drawn(make(seed=-1)), drawn(make(seed=1)))
     assert generator_of(-1, 'a').random() == generator_of(-1, 'a').random() != generator_of(-2, 'a').random()
-
-
-# %% feb63fe4
-def test_augmentations_refuse():
-    series_box = dict(share=np.ones(2), n_axes=2, axes=None, rng=np.random.default_rng(0))
-    for fn, kw, match in [(MixSamples, dict(mixup='a'), "mixup: got 'a'"), (MixSamples, dict(cutmix=float('nan')), 'cutmix: got nan'), (MixSamples, dict(prob=True), 'prob: got True'), (MixSamples, dict(axes=0), 'axes: got 0'), (MixSamples, dict(axes=(True,)), 'axes: got True'),
-                          (MixSamples, dict(seed='a'), "seed: got 'a'"), (MixSamples, dict(seed=.5), 'seed: got 0.5'), (EraseBox, dict(prob=2), 'prob: got 2'), (EraseBox, dict(area=.5), 'area: got 0.5'), (EraseBox, dict(area=(.5, .1)), 'area: got'), (EraseBox, dict(area=(0, 2)), 'area: got 2'),
-                          (EraseBox, dict(fill=None), 'fill: got None'), (JitterSeries, dict(jitter=-1), 'jitter: got -1'), (JitterSeries, dict(gain='a'), "gain: got 'a'"), (JitterSeries, dict(stretch=1), 'stretch: got 1; takes a number, 0 or more, less than 1'), (JitterSeries, dict(axis=-1), 'axis: got -1'),
-                          (draw_boxes, series_box | dict(share=2), 'share: got array'), (draw_boxes, series_box | dict(n_axes=0), 'n_axes: got 0'), (draw_boxes, series_box | dict(rng=3), 'rng: got a int'), (draw_mix, dict(n=0, rng=series_box['rng']), 'n: got 0'),
-                          (derangement, dict(n=2, rng=None), 'rng: got a NoneType'), (generator_of, dict(seed=None, name='a'), 'seed: got None'), (MixedLoss, dict(loss_func=3), 'loss_func: got 3'), (ImageTransform, dict(pipeline=3, channels=3), 'pipeline: got 3'),
-                          (ImageTransform, dict(pipeline=len, channels=2), 'channels: got 2'), (repeated, dict(dl=3), 'dl: got a int'), (RepeatedDL, dict(dataset=digits().train_ds, repeats=True), 'repeats: got True')]:
-        with pytest.raises((ValueError, TypeError), match=match): fn(**kw)
 
 
 # %% 8c05abf6
@@ -480,10 +474,47 @@ def test_image_transforms_refuse():
     evaluate = image_transforms(8, train=False)
     with pytest.raises(ValueError, match="crop: got 'rrc'; takes 'random', 'simple', None"): image_transforms(crop='rrc')
     with pytest.raises(ValueError, match='mean, std: got 2 and 3 numbers'): image_transforms(mean=(0., 0.))
-    for kw, match in [(dict(size='16'), "size: got '16'"), (dict(erase_prob=2.), 'erase_prob: got 2.0; takes a number, 0 to 1'), (dict(auto_augment='best'), "auto_augment: got 'best' .Unknown AA policy"),
-                      (dict(interpolation='cubic-ish'), "interpolation: got 'cubic-ish'; takes 'nearest'"), (dict(size=0), 'size: got 0'), (dict(size=(8,)), 'size: got'), (dict(hflip='a'), "hflip: got 'a'"), (dict(train=1), 'train: got 1'),
-                      (dict(crop_pct=0), 'crop_pct: got 0'), (dict(mean=.5), 'mean: got 0.5'), (dict(std=(0., 1., 1.)), 'std: got 0.0'), (dict(scale=.5), 'scale: got 0.5'), (dict(scale=(.5, 2)), 'scale: got 2'), (dict(ratio=(2, 1)), 'ratio: got'), (dict(color_jitter='a'), "color_jitter: got 'a'"),
-                      (dict(auto_augment=3), 'auto_augment: got a int'), (dict(interpolation='cubic-ish', train=False), "got 'cubic-ish'")]:
+    for kw, match in [(dict(size='16'), "size: got '16'"), (dict(erase_prob=2.),
+                                                            'erase_prob: got 2.0; takes a number, 0 to 1'),
+                                                            (dict(auto_augment='best'),
+                                                             "auto_augment: got 'best' .Unknown AA policy"),
+                      (dict(interpolation='cubic-ish'), "interpolation: got 'cubic-ish'; takes 'nearest'"),
+                      (dict(size=0), 'size: got 0'), (dict(size=(8,)), 'size: got'), (dict(hflip='a'), "hflip: got 'a'"),
+                      (dict(train=1), 'train: got 1'),
+                      (dict(crop_pct=0), 'crop_pct: got 0'), (dict(mean=.5), 'mean: got 0.5'),
+                      (dict(std=(0., 1., 1.)), 'std: got 0.0'), (dict(scale=.5), 'scale: got 0.5'),
+                      (dict(scale=(.5, 2)), 'scale: got 2'), (dict(ratio=(2, 1)), 'ratio: got'),
+                      (dict(color_jitter='a'), "color_jitter: got 'a'"),
+                      (dict(auto_augment=3), 'auto_augment: got a int'),
+                      (dict(interpolation='cubic-ish', train=False), "got 'cubic-ish'")]:
         with pytest.raises((ValueError, TypeError), match=match): image_transforms(**kw)
     with pytest.raises(ValueError, match=r'image: got shape \(13, 8, 8\); takes a tensor'): evaluate(torch.zeros(13, 8, 8))
     with pytest.raises(ValueError, match='image: got numbers from 0 to 2; takes uint8, or floats from 0 to 1'): evaluate(torch.full((3, 8, 8), 2.) * torch.eye(8))
+
+
+# %% feb63fe4
+def test_augmentations_refuse():
+    series_box = dict(share=np.ones(2), n_axes=2, axes=None, rng=np.random.default_rng(0))
+    for fn, kw, match in [(MixSamples, dict(mixup='a'), "mixup: got 'a'"),
+                          (MixSamples, dict(cutmix=float('nan')), 'cutmix: got nan'),
+                          (MixSamples, dict(prob=True), 'prob: got True'), (MixSamples, dict(axes=0), 'axes: got 0'),
+                          (MixSamples, dict(axes=(True,)), 'axes: got True'),
+                          (MixSamples, dict(seed='a'), "seed: got 'a'"), (MixSamples, dict(seed=.5), 'seed: got 0.5'),
+                          (EraseBox, dict(prob=2), 'prob: got 2'), (EraseBox, dict(area=.5), 'area: got 0.5'),
+                          (EraseBox, dict(area=(.5, .1)), 'area: got'), (EraseBox, dict(area=(0, 2)), 'area: got 2'),
+                          (EraseBox, dict(fill=None), 'fill: got None'), (JitterSeries, dict(jitter=-1), 'jitter: got -1'),
+                          (JitterSeries, dict(gain='a'), "gain: got 'a'"),
+                          (JitterSeries, dict(stretch=1), 'stretch: got 1; takes a number, 0 or more, less than 1'),
+                          (JitterSeries, dict(axis=-1), 'axis: got -1'),
+                          (draw_boxes, series_box | dict(share=2), 'share: got array'),
+                          (draw_boxes, series_box | dict(n_axes=0), 'n_axes: got 0'),
+                          (draw_boxes, series_box | dict(rng=3), 'rng: got a int'),
+                          (draw_mix, dict(n=0, rng=series_box['rng']), 'n: got 0'),
+                          (derangement, dict(n=2, rng=None), 'rng: got a NoneType'),
+                          (generator_of, dict(seed=None, name='a'), 'seed: got None'),
+                          (MixedLoss, dict(loss_func=3), 'loss_func: got 3'),
+                          (ImageTransform, dict(pipeline=3, channels=3), 'pipeline: got 3'),
+                          (ImageTransform, dict(pipeline=len, channels=2), 'channels: got 2'),
+                          (repeated, dict(dl=3), 'dl: got a int'),
+                          (RepeatedDL, dict(dataset=digits().train_ds, repeats=True), 'repeats: got True')]:
+        with pytest.raises((ValueError, TypeError), match=match): fn(**kw)

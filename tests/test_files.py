@@ -28,21 +28,32 @@ def test_bombs_stay_closed():
     tall = io.BytesIO()
     Image.new('L', (30, 40)).save(tall, 'png')
     huge = lying((1, 3, 20000, 20000), b'')
-    cases = [('a.png', bomb.getvalue(), {}, 'max_numbers: got 268,435,456 for .*a.png, which holds 507,000,000 .13000 x 13000 x 3.; takes 507,000,000 or more'),
-             ('a.npy', lying((10**12,)), {}, 'max_numbers: got .* which holds 1,000,000,000,000'), ('a.npy', lying((10**12,)), dict(max_numbers=None), 'a.npy cannot be read .*header promises 4,000,000,000,000 bytes'),
-             ('a.npy', lying((10**8,)), {}, 'a.npy cannot be read .*header promises 400,000,000 bytes in shape .* and the file has'), ('a.npz', zipped(('x.npy', lying((10**8,)))), {}, 'a.npz cannot be read .*promises 400,000,000'),
-             ('a.npz', zipped(('x.npy', huge)), {}, 'max_numbers: got .*a.npz, which holds 1,200,000,000 .1 x 3 x 20000 x 20000'), ('a.npz', zipped(), {}, 'file: got .*a.npz, which holds no array'),
-             ('a.npz', zipped(('x.npy', lying((2,))), ('y.npy', lying((2,)))), {}, r"file: got .*a.npz, which holds \['x', 'y'\]; takes one array"), ('a.png', tall.getvalue(), dict(max_numbers=3599), 'which holds 3,600')]
+    cases = [('a.png', bomb.getvalue(), {},
+              'max_numbers: got 268,435,456 for .*a.png, which holds 507,000,000 .13000 x 13000 x 3.; takes 507,000,000 or more'),
+             ('a.npy', lying((10**12,)), {}, 'max_numbers: got .* which holds 1,000,000,000,000'),
+             ('a.npy', lying((10**12,)), dict(max_numbers=None),
+              'a.npy cannot be read .*header promises 4,000,000,000,000 bytes'),
+             ('a.npy', lying((10**8,)), {},
+              'a.npy cannot be read .*header promises 400,000,000 bytes in shape .* and the file has'),
+              ('a.npz', zipped(('x.npy', lying((10**8,)))), {}, 'a.npz cannot be read .*promises 400,000,000'),
+             ('a.npz', zipped(('x.npy', huge)), {},
+              'max_numbers: got .*a.npz, which holds 1,200,000,000 .1 x 3 x 20000 x 20000'),
+              ('a.npz', zipped(), {}, 'file: got .*a.npz, which holds no array'),
+             ('a.npz', zipped(('x.npy', lying((2,))), ('y.npy', lying((2,)))), {},
+              r"file: got .*a.npz, which holds \['x', 'y'\]; takes one array"),
+              ('a.png', tall.getvalue(), dict(max_numbers=3599), 'which holds 3,600')]
     before = getrusage(RUSAGE_SELF).ru_maxrss
     with TemporaryDirectory() as d:
         for name, content, kw, match in cases:
             Path(d, name).write_bytes(content)
             for file in (Path(d, name), str(Path(d, name)), io.BytesIO(content)):
-                with pytest.raises(ValueError, match=match): read_image(file, name=None if not isinstance(file, io.BytesIO) else name, **kw)
+                with pytest.raises(ValueError, match=match):
+                    read_image(file, name=None if not isinstance(file, io.BytesIO) else name, **kw)
         np.savez(Path(d, 'b.npz'), values=np.ones((2, 2)), other=np.zeros(3))
         assert read_image(Path(d, 'b.npz')).tolist() == [[1, 1], [1, 1]]
         np.savez_compressed(Path(d, 'b.npz'), np.ones((2, 2)))
-        assert read_image(Path(d, 'b.npz')).shape == (2, 2) and read_image(io.BytesIO(tall.getvalue()), name='x.png', max_numbers=3600).size == (30, 40)
+        assert read_image(Path(d, 'b.npz')).shape == (2, 2) and read_image(io.BytesIO(tall.getvalue()), name='x.png',
+                                                                           max_numbers=3600).size == (30, 40)
     assert getrusage(RUSAGE_SELF).ru_maxrss - before < 200_000, 'kilobytes'
 
 
@@ -51,12 +62,16 @@ def test_large_tiffs():
     tifffile = pytest.importorskip('tifffile')
     with TemporaryDirectory() as d:
         tifffile.imwrite(Path(d, 'a.tif'), np.zeros((3, 40, 50), np.uint16), photometric='minisblack')
-        assert read_image(Path(d, 'a.tif')).shape == (3, 40, 50) and read_image(io.BytesIO(Path(d, 'a.tif').read_bytes()), name='a.tif').shape == (3, 40, 50)
-        with pytest.raises(ValueError, match='max_numbers: got 5,999 for .*a.tif, which holds 6,000 .3 x 40 x 50'): read_image(Path(d, 'a.tif'), max_numbers=5999)
+        assert read_image(Path(d, 'a.tif')).shape == (3, 40, 50) and read_image(io.BytesIO(Path(d, 'a.tif').read_bytes()),
+                                                                                name='a.tif').shape == (3, 40, 50)
+        with pytest.raises(ValueError, match='max_numbers: got 5,999 for .*a.tif, which holds 6,000 .3 x 40 x 50'):
+            read_image(Path(d, 'a.tif'), max_numbers=5999)
 
 
 # %% 4b7e83ef
 def test_arguments_are_named():
-    for kw, match in [(dict(file=None), 'file: got a NoneType'), (dict(file=3), 'file: got a int'), (dict(mode=3), 'mode: got a int'), (dict(max_numbers=0), 'max_numbers: got 0'), (dict(max_numbers=True), 'max_numbers: got True'), (dict(max_numbers=1e9), 'max_numbers: got 1')]:
+    for kw, match in [(dict(file=None), 'file: got a NoneType'), (dict(file=3), 'file: got a int'),
+                      (dict(mode=3), 'mode: got a int'), (dict(max_numbers=0), 'max_numbers: got 0'),
+                      (dict(max_numbers=True), 'max_numbers: got True'), (dict(max_numbers=1e9), 'max_numbers: got 1')]:
         with pytest.raises((ValueError, TypeError), match=match): read_image(**dict(file='x.png') | kw)
     with pytest.raises(FileNotFoundError): read_image('nowhere.png')

@@ -116,8 +116,6 @@ def test_items_refuse():
         with pytest.raises((ValueError, TypeError), match=match): ItemDataset([(image, 0)], **kw)
     with pytest.raises(ValueError, match=r'items: got label 3; takes class numbers from 0 to 0 \(sample 0\)'):
         ItemDataset([(image, 3)], ['a'])[0]
-    for kw, match in [(dict(n=True), 'n: got True'), (dict(n=2.5), 'n: got 2.5'), (dict(stream=3), 'stream: got a int')]:
-        with pytest.raises((ValueError, TypeError), match=match): StreamDataset(**dict(stream=[(image, 0)], n=1) | kw)
     with pytest.raises(ValueError, match='vocab: got .*; takes one name at least'): ItemDataset([(image, 0)], [])
     for label in (0, np.int64(0), torch.tensor(0)): assert ItemDataset([(image, label)], ['a'])[0][1].item() == 0
     assert to_values(image[:, ::-1].astype('>f4')).shape == (1, 4, 4) and to_values(np.eye(3) > 0, 'HW').unique().tolist() == [0, 1]
@@ -318,3 +316,5 @@ def test_shards_refuse():
         with pytest.raises(ValueError, match=r"label: .*odd.tar has a sample of members \['png'\]; takes .cls"): shard_dataset(d + '/odd.tar', ['a'])
         with pytest.raises(ValueError, match="root: got None for 'imagenet'"): timm_dataset('imagenet')
         with pytest.raises(ValueError, match='n: got 0; takes the number of samples'): timm_dataset('wds/', out, 'train-000000.tar', vocab=range(10))
+    for kw, match in [(dict(n=True), 'n: got True'), (dict(n=2.5), 'n: got 2.5'), (dict(stream=3), 'stream: got a int')]:
+        with pytest.raises((ValueError, TypeError), match=match): StreamDataset(**dict(stream=[(np.zeros((1, 4, 4)), 0)], n=1) | kw)

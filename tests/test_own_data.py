@@ -18,24 +18,29 @@ from romae_nb.scaling import fit_scaling
 def walks(n=12, form=tuple, label=lambda i: i % 3, seed=0):
     "A dataset of irregular series in one of several forms."
     rng = np.random.default_rng(seed)
-    rows = [(rng.normal(size=(k, 2)).astype(np.float32), np.sort(rng.uniform(0, 9, k)), label(i)) for i, k in enumerate(rng.integers(2, 7, n))]
+    rows = [(rng.normal(size=(k, 2)).astype(np.float32), np.sort(rng.uniform(0, 9, k)), label(i)) for i,
+            k in enumerate(rng.integers(2, 7, n))]
     if form is dict: return [dict(zip(('values', 'positions', 'labels'), r)) for r in rows]
     return rows if form is tuple else [tuple(map(torch.as_tensor, r)) for r in rows]
 
 class Patches:
     "Images whose patches have places of their own."
     def __len__(self): return 4
-    def __getitem__(self, i): return dict(values=torch.full((1, 3, 8, 8), float(i)), positions=torch.rand(2, 4), pad_mask=torch.arange(4) > 2, label=i % 2)
+    def __getitem__(self, i): return dict(values=torch.full((1, 3, 8, 8), float(i)), positions=torch.rand(2, 4),
+                                          pad_mask=torch.arange(4) > 2, label=i % 2)
 
 
 # %% f3ca94e0
 def test_forms_agree():
     rows = walks()
     want = IrregularDataset([r[0] for r in rows], [r[1] for r in rows], [r[2] for r in rows])
-    for own in (OwnDataset(rows), OwnDataset(walks(form=dict)), OwnDataset(walks(form=torch.Tensor)), OwnDataset(rows, ('values', 'positions', 'label'))):
-        assert (own.task, own.vocab, own.c, own.n_inp, own.irregular, own.lengths, own.n_values, own.n_axes, own.marks) == ('classification', [0, 1, 2], 3, 2, True, want.lengths, 2, 1, False)
+    for own in (OwnDataset(rows), OwnDataset(walks(form=dict)), OwnDataset(walks(form=torch.Tensor)),
+                OwnDataset(rows, ('values', 'positions', 'label'))):
+        assert (own.task, own.vocab, own.c, own.n_inp, own.irregular, own.lengths, own.n_values, own.n_axes,
+                own.marks) == ('classification', [0, 1, 2], 3, 2, True, want.lengths, 2, 1, False)
         for layout in ('ragged', 'padded'):
-            a, b = (batch_parts(Part(d, [3, 1, 7], layout).collate([d[i] for i in (3, 1, 7)]), 2 + (layout == 'padded')) for d in (own, want))
+            a, b = (batch_parts(Part(d, [3, 1, 7], layout).collate([d[i] for i in (3, 1, 7)]),
+                                2 + (layout == 'padded')) for d in (own, want))
             flat = lambda x: x if x is None or isinstance(x, torch.Tensor) else x.data
             assert all((x is None and y is None) or flat(x).equal(flat(y)) for x, y in zip(a, b))
         assert fit_scaling(own) == fit_scaling(want) and len(repr(own)) < 200
@@ -43,10 +48,14 @@ def test_forms_agree():
 
 # %% b3953e04
 def test_labels_of_every_kind():
-    for label, task, vocab in [(lambda i: 'ab'[i % 2], 'classification', ['a', 'b']), (lambda i: i % 2 == 0, 'classification', [False, True]), (lambda i: np.int64(i % 2), 'classification', [0, 1]),
-                               (lambda i: float(i), 'regression', []), (lambda i: torch.tensor([.5, i]), 'regression', []), (lambda i: torch.tensor([0, i % 2, 1]), 'multilabel', [0, 1, 2])]:
+    for label, task, vocab in [(lambda i: 'ab'[i % 2], 'classification', ['a', 'b']),
+                               (lambda i: i % 2 == 0, 'classification', [False, True]),
+                               (lambda i: np.int64(i % 2), 'classification', [0, 1]),
+                               (lambda i: float(i), 'regression', []), (lambda i: torch.tensor([.5, i]), 'regression', []),
+                               (lambda i: torch.tensor([0, i % 2, 1]), 'multilabel', [0, 1, 2])]:
         own = OwnDataset(walks(label=label))
-        assert (own.task, own.vocab) == (task, vocab) and torch.as_tensor(own[4][2]).shape == own.labels[4].shape and Part(own, [4, 5]).labels.equal(own.labels[4:6])
+        assert (own.task, own.vocab) == (task,
+                                         vocab) and torch.as_tensor(own[4][2]).shape == own.labels[4].shape and Part(own, [4, 5]).labels.equal(own.labels[4:6])
     plain = OwnDataset([r[:2] for r in walks()])
     assert not plain.labelled and plain.n_inp == 2 and len(plain[0]) == 2
     named = OwnDataset(walks(label=lambda i: 'ab'[i % 2]), vocab=['b', 'a'])
@@ -57,7 +66,8 @@ def test_labels_of_every_kind():
 def test_grids_and_pictures():
     images = TensorDataset(torch.arange(2 * 48.).view(6, 1, 4, 4), torch.arange(6) % 3)
     own = OwnDataset(images)
-    assert (own.irregular, own.n_inp, own.c, own.n_values, own.n_axes) == (False, 1, 3, 1, 4) and own[2][0].equal(images[2][0]) and own[5][1] == 2
+    assert (own.irregular, own.n_inp, own.c, own.n_values, own.n_axes) == (False, 1, 3, 1,
+                                                                           4) and own[2][0].equal(images[2][0]) and own[5][1] == 2
     class Pictures:
         "Files would be read here; nobody looks at them before time."
         classes = ['cat', 'dog']
@@ -76,7 +86,8 @@ def test_grids_and_pictures():
 def test_grids_with_places_of_their_own():
     part = Part(OwnDataset(Patches()))
     batch = part.collate([part[0], part[3]])
-    assert part.n_inp == 3 and [tuple(x.shape) for x in batch] == [(2, 1, 3, 8, 8), (2, 2, 4), (2, 4), (2,)] and batch[3].tolist() == [0, 1]
+    assert part.n_inp == 3 and [tuple(x.shape) for x in batch] == [(2, 1, 3, 8, 8), (2, 2, 4), (2, 4),
+                                                                   (2,)] and batch[3].tolist() == [0, 1]
 
 
 # %% dbf917df
@@ -85,7 +96,8 @@ def test_samples_like_those_of_a_dataset():
     own = OwnDataset(rows)
     for samples in ([own[1], own[4]], [rows[1], rows[4]]):
         got = samples_like(samples, own, True)
-        assert got.labels.tolist() == [1, 0] and got.vocab == ['a', 'b'] and got[1][0].equal(own[4][0]) and not samples_like(samples, own).labelled
+        assert got.labels.tolist() == [1, 0] and got.vocab == ['a',
+                                                               'b'] and got[1][0].equal(own[4][0]) and not samples_like(samples, own).labelled
     dicts = [dict(values=r[0], positions=r[1], label=r[2]) for r in rows[1:3]]
     assert samples_like(dicts, own, True)[0][2] == 1 and len(samples_like(dicts, own)[0]) == 2
     patches = OwnDataset(Patches())
@@ -99,7 +111,8 @@ def test_subsets():
     rows = walks(20)
     train, valid = random_split(rows, [12, 8], generator=torch.Generator().manual_seed(1))
     (a, i), (b, j) = own_parts([train, valid])
-    assert a is b and i == list(train.indices) and j == list(valid.indices) and Part(a, i).labels.tolist() == [rows[k][2] for k in train.indices]
+    assert a is b and i == list(train.indices) and j == list(valid.indices) and Part(a,
+                                                                                     i).labels.tolist() == [rows[k][2] for k in train.indices]
     inner = Subset(Subset(rows, [5, 6, 7, 8]), [3, 0])
     assert own_parts([inner])[0][1] == [8, 5]
     ours = IrregularDataset([r[0] for r in rows], [r[1] for r in rows])
@@ -115,13 +128,24 @@ def test_others_are_refused():
     class Stream(IterableDataset):
         def __iter__(self): return iter(())
     for x in (3, None, 'abc', {'a': 1}, Stream(), (i for i in range(3))):
-        with pytest.raises(TypeError, match='datasets: got a .*; takes a dataset of ours, a Subset, or one with __len__'): own_parts([x])
+        with pytest.raises(TypeError, match='datasets: got a .*; takes a dataset of ours, a Subset, or one with __len__'):
+            own_parts([x])
     t = torch.ones
-    for items, kw, match in [([], {}, 'items: got no samples'), (3, {}, 'items: got a int'), ([('a', 1)], {}, r'values: got type <U1.*\(sample 0\)'), ([(t(3, 2), t(3, 1), t(3, 2, 2), 1)], {}, 'entries: got None for tuples of 4'),
-                             ([(t(3, 2), 1), (t(3, 2),)], {}, 'items: got 1 entries in sample 1; takes 2: values, label'), ([dict(x=1)], {}, "items: got key 'x'"), ([(t(3, 2), 1)], dict(entries=('values', 'y')), 'entries: got'),
-                             ([(t(3, 2), 1)], dict(entries=5), 'entries: got a int'), ([(t(3, 2), 1)], dict(marks='x'), "marks: got 'x'"), ([(t(3, 2), 1)], dict(random=1), 'random: got 1'),
-                             ([(t(3, 2), 1)], dict(vocab=7), 'vocab: got 7'), ([dict(values=t(3, 2), label=1), dict(values=t(3, 2))], {}, 'items: got no label in sample 1'), ([(t(3, 2), .5), (t(3, 2), float('inf'))], {}, 'labels: got NaN or infinite')]:
+    for items, kw, match in [([], {}, 'items: got no samples'), (3, {}, 'items: got a int'),
+                             ([('a', 1)], {}, r'values: got type <U1.*\(sample 0\)'),
+                             ([(t(3, 2), t(3, 1), t(3, 2, 2), 1)], {}, 'entries: got None for tuples of 4'),
+                             ([(t(3, 2), 1), (t(3, 2),)], {}, 'items: got 1 entries in sample 1; takes 2: values, label'),
+                             ([dict(x=1)], {}, "items: got key 'x'"),
+                             ([(t(3, 2), 1)], dict(entries=('values', 'y')), 'entries: got'),
+                             ([(t(3, 2), 1)], dict(entries=5), 'entries: got a int'),
+                             ([(t(3, 2), 1)], dict(marks='x'), "marks: got 'x'"),
+                             ([(t(3, 2), 1)], dict(random=1), 'random: got 1'),
+                             ([(t(3, 2), 1)], dict(vocab=7), 'vocab: got 7'),
+                             ([dict(values=t(3, 2), label=1), dict(values=t(3, 2))], {},
+                              'items: got no label in sample 1'),
+                              ([(t(3, 2), .5), (t(3, 2), float('inf'))], {}, 'labels: got NaN or infinite')]:
         with pytest.raises((ValueError, TypeError), match=match): OwnDataset(items, **kw)
     known = OwnDataset([(t(3, 2), 0), (t(3, 2), 5), (t(3, 2), 'c')], vocab=['a', 'b'])
     for i, label in ((1, '5'), (2, "'c'")):
-        with pytest.raises(ValueError, match=f'items: got label {label} in sample {i}; takes class numbers from 0 to 1'): known[i]
+        with pytest.raises(ValueError, match=f'items: got label {label} in sample {i}; takes class numbers from 0 to 1'):
+            known[i]

@@ -54,7 +54,8 @@ def test_constant_channel():
     s = fit_scaling([(torch.tensor([[2., math.nan], [2., math.nan]]),)])
     assert s.mean == (2, 0) and s.std == (1, 1)
     ulp = torch.tensor([1., 1 + 2**-23, 1.])[:, None]                    # one rounding of float32
-    assert fit_scaling([(ulp,)]).std == (1,) and fit_scaling([(ulp.double() * 3,)]).std[0] == pytest.approx(3 * 2**-23 * math.sqrt(2) / 3)
+    assert fit_scaling([(ulp,)]).std == (1,) and fit_scaling([(ulp.double() * 3,
+                                                               )]).std[0] == pytest.approx(3 * 2**-23 * math.sqrt(2) / 3)
     assert fit_scaling([(torch.tensor([[.1], [.1]]),), (torch.tensor([[.1]]),)]).std == (1,)
     steps = 1e9 + torch.tensor([[0.], [64.]])                            # of float32, too: nothing large is left
     assert fit_scaling([(steps,)]).scale_values(steps[None]).abs().max() < 1e-6
@@ -71,7 +72,8 @@ def test_any_size_is_scaled(mean, exponent, single):
     if (x.max() - x.min()).item() <= torch.finfo(x.dtype).eps * size: return                        # constant
     z = s.scale_values(x[None])[0]
     want = ((x.double() - x.double().mean()) / x.double().std(unbiased=False)).float()
-    close = 1e-3 + 20 * 2**-52 * size / x.double().std().item()                                     # the mean is a float64, too
+    # the mean is a float64, too
+    close = 1e-3 + 20 * 2**-52 * size / x.double().std().item()
     assert z.dtype == torch.float32 and (z - want).abs().max() < close and z.std(unbiased=False).item() == pytest.approx(1, abs=close)
     back = s.unscale_values(z[None])[0]
     assert (back.double() - x.double()).abs().max() < 3 * close * x.double().std()
@@ -126,20 +128,34 @@ def test_round_trip():
 # %% 68dbd33a
 def test_scaling_refuses():
     one = dict(mean=(1.,), std=(1.,))
-    for kw, match in [(dict(std=()), 'std: got mean='), (dict(std=(0.,)), r'std: got 0.0; takes a number, more than 0'), (dict(mean=(math.nan,)), 'mean: got nan'),
-                      (dict(std=(math.inf,)), 'std: got inf'), (dict(mean=None), 'mean: got None; takes numbers, one per channel'), (dict(mean=(True,)), 'mean: got True'),
-                      (dict(mean='1'), "mean: got '1'"), (dict(rebase='x'), 'rebase: got a str; takes a Rebase, or None'), (dict(rebase=(0., 1.)), 'rebase: got a tuple'),
-                      (dict(rebase=Rebase((0.,), (0.,))), 'rebase.scale: got 0.0; takes a number, more than 0'), (dict(rebase=Rebase((0.,), (1., 1.))), 'rebase.scale: got 2 for 1 axes'),
-                      (dict(rebase=Rebase((math.nan,), (1.,))), 'rebase.origin: got nan'), (dict(channel_axis=-1), 'channel_axis: got -1'), (dict(channel_axis=True), 'channel_axis: got True'),
-                      (dict(channel_axis=1, rebase=Rebase((0.,), (1.,))), 'channel_axis: got 1; takes a whole number, 0 to 0')]:
+    for kw, match in [(dict(std=()), 'std: got mean='), (dict(std=(0.,)), r'std: got 0.0; takes a number, more than 0'),
+                      (dict(mean=(math.nan,)), 'mean: got nan'),
+                      (dict(std=(math.inf,)), 'std: got inf'),
+                      (dict(mean=None), 'mean: got None; takes numbers, one per channel'),
+                      (dict(mean=(True,)), 'mean: got True'),
+                      (dict(mean='1'), "mean: got '1'"), (dict(rebase='x'), 'rebase: got a str; takes a Rebase, or None'),
+                      (dict(rebase=(0., 1.)), 'rebase: got a tuple'),
+                      (dict(rebase=Rebase((0.,), (0.,))), 'rebase.scale: got 0.0; takes a number, more than 0'),
+                      (dict(rebase=Rebase((0.,), (1., 1.))), 'rebase.scale: got 2 for 1 axes'),
+                      (dict(rebase=Rebase((math.nan,), (1.,))), 'rebase.origin: got nan'),
+                      (dict(channel_axis=-1), 'channel_axis: got -1'), (dict(channel_axis=True), 'channel_axis: got True'),
+                      (dict(channel_axis=1, rebase=Rebase((0.,), (1.,))),
+                       'channel_axis: got 1; takes a whole number, 0 to 0')]:
         with pytest.raises((ValueError, TypeError), match=match): Scaling(**one | kw)
     plain = Scaling(np.float32([1]), torch.tensor([2.]), Rebase(np.array([1]), [np.float64(2)]), np.int64(0))
-    assert plain == Scaling((1.,), (2.,), Rebase((1.,), (2.,)), 0) == Scaling.from_dict(json.loads(json.dumps(plain.to_dict())))
-    for args, match in [((3,), 'samples: got a int'), (([3],), 'samples: got a int at 0; takes tuples'), (([('a',)],), 'samples: got type <U1 for the values of sample 0'),
-                        (([(1.,)],), r'samples: got values of shape \(\) at 0'), (([(torch.ones(0, 2),)],), r'samples: got values of shape \(0, 2\) at 0'),
-                        (([(torch.ones(2, 1),)], 'yes'), "irregular: got 'yes'"), (([(torch.ones(2, 1),)], True), 'samples: got a tuple at 0; takes tuples .values, positions'),
-                        (([(torch.ones(2, 1),)], False, 0, 2), 'channel_axis: got 0 for samples without'), (([(torch.ones(2, 1), torch.ones(2, 1))], True, 1, 2), 'channel_axis: got 1 for positions of'),
-                        (([(torch.ones(2, 1), torch.ones(2, 1) * 3)], True, 0, 2), 'channels: got 2 for channel numbers from 3 to 3'), (([(torch.ones(2, 1), torch.ones(2, 1))], True, 0, 0), 'channels: got 0'),
+    assert plain == Scaling((1.,), (2.,), Rebase((1.,), (2.,)),
+                            0) == Scaling.from_dict(json.loads(json.dumps(plain.to_dict())))
+    for args, match in [((3,), 'samples: got a int'), (([3],), 'samples: got a int at 0; takes tuples'),
+                        (([('a',)],), 'samples: got type <U1 for the values of sample 0'),
+                        (([(1.,)],), r'samples: got values of shape \(\) at 0'),
+                        (([(torch.ones(0, 2),)],), r'samples: got values of shape \(0, 2\) at 0'),
+                        (([(torch.ones(2, 1),)], 'yes'), "irregular: got 'yes'"),
+                        (([(torch.ones(2, 1),)], True), 'samples: got a tuple at 0; takes tuples .values, positions'),
+                        (([(torch.ones(2, 1),)], False, 0, 2), 'channel_axis: got 0 for samples without'),
+                        (([(torch.ones(2, 1), torch.ones(2, 1))], True, 1, 2), 'channel_axis: got 1 for positions of'),
+                        (([(torch.ones(2, 1), torch.ones(2, 1) * 3)], True, 0, 2),
+                         'channels: got 2 for channel numbers from 3 to 3'),
+                         (([(torch.ones(2, 1), torch.ones(2, 1))], True, 0, 0), 'channels: got 0'),
                         (([(torch.ones(2, 1), torch.ones(2, 1))], True, None, None, 'day'), "unit: got 'day'")]:
         with pytest.raises((ValueError, TypeError), match=match): fit_scaling(*args)
     with pytest.raises(ValueError, match='values: got 3 channels in shape'): Scaling((1.,), (1.,)).scale_values(torch.ones(2, 4, 3))
