@@ -31,14 +31,21 @@ def check_decoder(
     "Raise ValueError for a kind that is not known, or combinations that cannot work."
     choice('decoder_block', block, BLOCKS)
     if cfg.factor_axis is not None and prefix:
-        raise ArgumentValueError('factor_axis', f'{cfg.factor_axis} with {prefix} tokens in front', 'an encoder without CLS')
+        raise ArgumentValueError('factor_axis', f'{cfg.factor_axis} with {prefix} tokens in front',
+                                 'an encoder without CLS')
     if block == 'romae': return
     if cfg.pos_encoding == 'rope':
-        raise ArgumentValueError('decoder_pos', "'rope' with blocks of a ViT", "'sincos' or 'learned', or decoder_block='romae'")
+        raise ArgumentValueError('decoder_pos', "'rope' with blocks of a ViT",
+                                 "'sincos' or 'learned', or decoder_block='romae'")
     if cfg.factor_axis is not None:
-        raise ArgumentValueError('factor_axis', f'{cfg.factor_axis} with blocks of a ViT', "None, or decoder_block='romae'")
-    if cfg.pos_drop_rate: raise ArgumentValueError('pos_drop_rate', f'{cfg.pos_drop_rate} with blocks of a ViT, which rotate nothing', '0')
-    if cfg.d_model % cfg.nhead: raise ArgumentValueError('decoder_heads', f'{cfg.nhead} for decoder_dim={cfg.d_model}', 'a number that divides it')
+        raise ArgumentValueError('factor_axis', f'{cfg.factor_axis} with blocks of a ViT',
+                                 "None, or decoder_block='romae'")
+    if cfg.pos_drop_rate:
+        raise ArgumentValueError('pos_drop_rate', f'{cfg.pos_drop_rate} with blocks of a ViT, which rotate nothing',
+                                 '0')
+    if cfg.d_model % cfg.nhead:
+        raise ArgumentValueError('decoder_heads', f'{cfg.nhead} for decoder_dim={cfg.d_model}',
+                                 'a number that divides it')
     if cfg.attn_proj_drop_rate != cfg.hidden_drop_rate:
         raise ArgumentValueError('attn_proj_drop_rate', f'{cfg.attn_proj_drop_rate} beside hidden_drop_rate={cfg.hidden_drop_rate}',
                                  'the same, blocks of a ViT know one rate')

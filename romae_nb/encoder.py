@@ -76,15 +76,18 @@ class EncoderConfig:
         self.p, self.base = _one_or_per_axis('p', self.p), _one_or_per_axis('base', self.base)
         if not 1 <= self.hidden_dim <= MOST_WIDE:
             given = 'mlp_ratio' if self.dim_feedforward is None else 'dim_feedforward'
-            raise ArgumentValueError(given, f'{getattr(self, given)}, a width of {self.hidden_dim}', f'what makes it 1 to {MOST_WIDE:,}')
+            raise ArgumentValueError(given, f'{getattr(self, given)}, a width of {self.hidden_dim}',
+                                     f'what makes it 1 to {MOST_WIDE:,}')
         choice('pos_encoding', self.pos_encoding, ('rope', *ADDED))
         if self.pos_encoding == 'absolute' and self.d_model % 2:
             raise ArgumentValueError('d_model', f'{self.d_model}', "an even width with pos_encoding='absolute'")
         try: get_act_layer(instance('act', self.act, str, 'a name', none=True))
         except (KeyError, TypeError): raise ArgumentValueError('act', shown(self.act), "the name of an activation of timm: 'silu', 'gelu', 'gelu_tanh', ...") from None
         if self.factor_axis is not None and not (self.n_pos_dims > 1 and -self.n_pos_dims <= self.factor_axis < self.n_pos_dims):
-            raise ArgumentValueError('factor_axis', f'{self.factor_axis} for n_pos_dims={self.n_pos_dims}', 'one of two or more axes, or None')
-        if self.d_model < self.nhead: raise ArgumentValueError('nhead', f'{self.nhead} for a width of {self.d_model}', '1 to that')
+            raise ArgumentValueError('factor_axis', f'{self.factor_axis} for n_pos_dims={self.n_pos_dims}',
+                                     'one of two or more axes, or None')
+        if self.d_model < self.nhead:
+            raise ArgumentValueError('nhead', f'{self.nhead} for a width of {self.d_model}', '1 to that')
         if self.pos_encoding == 'rope': self.rope()                  # refuses head dimensions without room for the axes
         else: self.added(device='meta')                              # likewise tables
 
@@ -94,7 +97,8 @@ class EncoderConfig:
     def hidden_dim(self): return self.dim_feedforward if self.dim_feedforward is not None else round(self.mlp_ratio * self.d_model)
     def rope(self):
         if self.pos_encoding != 'rope': return None
-        with renamed({'head_dim': 'd_model // nhead', 'n_dims': 'n_pos_dims'}): return NDPRope(self.head_dim, self.n_pos_dims, self.p, self.base)
+        with renamed({'head_dim': 'd_model // nhead', 'n_dims': 'n_pos_dims'}):
+            return NDPRope(self.head_dim, self.n_pos_dims, self.p, self.base)
     def added(self, **kwargs):
         with renamed({'head_dim': 'd_model'}):
             if self.pos_encoding == 'sincos': axis_width(self.d_model, self.n_pos_dims)
@@ -341,7 +345,8 @@ def layout_for(
 ) -> Dense|Packed|Factorized:
     "The layout that blocks of this configuration take. A graph must not depend on coordinates: there groups become masks, N x N of them."
     if cfg.factor_axis is None: return layout
-    if isinstance(layout, Packed) and torch.compiler.is_compiling(): return _factor_masks_of_rows(cfg, layout, positions)
+    if isinstance(layout, Packed) and torch.compiler.is_compiling():
+        return _factor_masks_of_rows(cfg, layout, positions)
     if isinstance(layout, Dense) and (layout.keys is not None or torch.compiler.is_compiling() or positions.device.type == 'meta'): return _factor_masks(cfg, layout, positions)
     if isinstance(layout, Packed): row = layout.rows.row_ids
     else: row = torch.arange(positions.shape[0], device=positions.device).repeat_interleave(positions.shape[1])
@@ -368,7 +373,8 @@ class InRectangle:
     dense:Dense    # attention there
 
     @classmethod
-    def places_of(cls, rows): return rows.row_ids * rows.max_len + torch.arange(rows.shape[0], device=rows.device) - rows.offsets[:-1][rows.row_ids]
+    def places_of(cls, rows): return rows.row_ids * rows.max_len + torch.arange(rows.shape[0],
+                                                                                device=rows.device) - rows.offsets[:-1][rows.row_ids]
     @staticmethod
     def spread(x, rows, place):
         "Tokens in their places, zeros elsewhere, (B, N, ...)."
@@ -515,7 +521,8 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(cfg.d_model, 3 * inner, bias=False, device=device, dtype=dtype)
         self.proj = nn.Linear(inner, cfg.d_model, bias=False, device=device, dtype=dtype)
         self.pos_drop, self.attn_drop_rate = nn.Dropout(cfg.pos_drop_rate), cfg.attn_drop_rate
-        self.attn_drop = nn.Dropout(cfg.attn_drop_rate)      # probabilities pass it only where somebody listens: kernels keep them to themselves
+        # probabilities pass it only where somebody listens: kernels keep them to themselves
+        self.attn_drop = nn.Dropout(cfg.attn_drop_rate)
         self.proj_drop = nn.Dropout(cfg.attn_proj_drop_rate)
 
     def forward(self,
@@ -526,7 +533,8 @@ class Attention(nn.Module):
     ) -> Tensor:                    # like `x`, of the wanted tokens
         "Mix the tokens of each row."
         q, k, v = self._qkv(x, angles, queries)
-        if self.attn_drop._forward_hooks or self.attn_drop._forward_pre_hooks: x = attend_openly(self.attn_drop, q, k, v, layout, queries)
+        if self.attn_drop._forward_hooks or self.attn_drop._forward_pre_hooks:
+            x = attend_openly(self.attn_drop, q, k, v, layout, queries)
         else: x = layout.attend(q, k, v, self.attn_drop_rate if self.training else 0., queries)
         return self.proj_drop(self.proj(x.flatten(-2)))
 
@@ -656,7 +664,8 @@ class Encoder(nn.Module):
         "Encode tokens. Raises ValueError where shapes do not belong together."
         instance('x', x, (Tensor, Ragged), 'a Tensor or a Ragged')
         check_tokens(x, positions, self.cfg.n_pos_dims, pad_mask)
-        if x.shape[-1] != self.cfg.d_model: raise ArgumentValueError('x', f'tokens of {x.shape[-1]} numbers', f'{self.cfg.d_model} (d_model)')
+        if x.shape[-1] != self.cfg.d_model:
+            raise ArgumentValueError('x', f'tokens of {x.shape[-1]} numbers', f'{self.cfg.d_model} (d_model)')
         if pad_mask is not None:
             check_rows(pad_mask)
             packed = self(Ragged.from_padded(x, pad_mask), Ragged.from_padded(positions.transpose(1, 2), pad_mask))

@@ -216,7 +216,8 @@ def _from_config(kind, config, folder):
         names = {k: config[k] for k in ('label_names',) if k in config}
         args = _tuples(config.get('model_args', {}), 'num_classes')
         if config['architecture'] in ENCODER_SIZES: args = as_saved(args)
-        return timm.create_model(config['architecture'], num_classes=config['num_classes'], pretrained_cfg_overlay=names, **args)
+        return timm.create_model(config['architecture'], num_classes=config['num_classes'],
+                                 pretrained_cfg_overlay=names, **args)
     own_mask = 'mask_fn' in config and config['mask_fn'] is None
     if own_mask: config.pop('mask_fn')
     name, encoder_kw, config = config.pop('encoder'), _tuples(config.pop('encoder_kw')), _tuples(config)
@@ -386,7 +387,8 @@ def from_reference(
     return _load_exactly(model, new | weights, folder).eval()
 
 def _reference_classifier(config, weights, reference_mean):
-    model = timm.create_model('romae_tiny', num_classes=config['dim_output'], drop_rate=config['head_drop_rate'], **as_saved(_romae_kw(config)))
+    model = timm.create_model('romae_tiny', num_classes=config['dim_output'], drop_rate=config['head_drop_rate'],
+                              **as_saved(_romae_kw(config)))
     return model, _encoder_weights(weights) | _renamed(weights, {'head.head.1': 'fc_norm', 'head.head.2': 'head'})
 
 def _reference_mae(config, weights, reference_mean):

@@ -318,7 +318,8 @@ def _tell_channel_axis(mae, dls):
     axis = getattr(getattr(dls.train, 'dataset', None), 'channel_axis', None)
     if axis is None or mae.roles.channel == axis: return
     if mae.roles.channel is not None:
-        raise ArgumentValueError('model', f'one whose channel axis is {mae.roles.channel}', f'{axis}, as the data of dls have it')
+        raise ArgumentValueError('model', f'one whose channel axis is {mae.roles.channel}',
+                                 f'{axis}, as the data of dls have it')
     mae.channel_axis = axis
 
 def _data_kw(name, geometry, given):

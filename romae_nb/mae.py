@@ -84,7 +84,8 @@ class MaskedAutoencoder(nn.Module):
         super().__init__()
         for name, value, options in (('encoder_pos', encoder_pos, VISION_POSITIONS), ('decoder_pos', decoder_pos, (None, 'rope', *ADDED)),
                                      ('decoder_block', decoder_block, (None, *BLOCKS))): choice(name, value, options)
-        for name, value in (('loss_kw', loss_kw), ('decoder_kw', decoder_kw)): instance(name, value, dict, 'a dict of settings', none=True)
+        for name, value in (('loss_kw', loss_kw), ('decoder_kw', decoder_kw)):
+            instance(name, value, dict, 'a dict of settings', none=True)
         head_drop_rate = rate('head_drop_rate', head_drop_rate)
         self.encoder, self.encoder_pos = _make_encoder(encoder, encoder_kw, encoder_pos), encoder_pos
         self.channel_axis = _check_channel_axis(channel_axis, self.cut)
@@ -109,7 +110,8 @@ class MaskedAutoencoder(nn.Module):
     @property
     def has_cls(self): return self.encoder.num_prefix_tokens > 0     # whether a row may be hidden whole
     @property
-    def roles(self) -> AxisRoles: return axis_roles(self.cut, self.channel_axis)     # which position axis is the channel's, and which time
+    # which position axis is the channel's, and which time
+    def roles(self) -> AxisRoles: return axis_roles(self.cut, self.channel_axis)
 
     @property
     def norm_targets(self): return self.scoring.norm_targets         # whether targets are normalised token by token
@@ -130,10 +132,12 @@ def _make_encoder(encoder, kw, pos):
     "A RoMAE or a ViT without a head, from a name or as it comes."
     instance('encoder_kw', kw, dict, 'a dict of keywords', none=True)
     instance('encoder', encoder, (str, nn.Module), 'the name of a RoMAE or of a ViT of timm, or such a module')
-    if (kw or {}).get('num_classes'): raise ArgumentValueError('encoder_kw', f"num_classes={kw['num_classes']}", 'none, an encoder has no head')
+    if (kw or {}).get('num_classes'):
+        raise ArgumentValueError('encoder_kw', f"num_classes={kw['num_classes']}", 'none, an encoder has no head')
     if isinstance(encoder, str) and ':' not in encoder and not timm.is_model(encoder):     # 'local-dir:...' names a folder
         names = ', '.join(timm.list_models('romae*'))
-        raise ArgumentValueError('encoder', shown(encoder), f'{names}, a ViT of timm (vit_base_patch16_224, ...), or a module')
+        raise ArgumentValueError('encoder', shown(encoder),
+                                 f'{names}, a ViT of timm (vit_base_patch16_224, ...), or a module')
     if isinstance(encoder, str): encoder = _by_name(encoder, kw or {})
     elif kw: raise ArgumentValueError('encoder_kw', f'{sorted(kw)} beside a module', 'keywords for a name only')
     if not isinstance(encoder, RoMAE):
@@ -144,7 +148,8 @@ def _make_encoder(encoder, kw, pos):
         raise ArgumentValueError('encoder_pos', f'{pos!r} for a RoMAE', takes)
     elif encoder.num_classes: raise ArgumentValueError('encoder', f'one with a head of {encoder.num_classes} classes', 'one made with num_classes=0')
     elif encoder.attn_pool is not None:
-        raise ArgumentValueError('encoder', "global_pool='map'", "'token', 'avg' or '', pre-training never reaches a pooling layer")
+        raise ArgumentValueError('encoder', "global_pool='map'",
+                                 "'token', 'avg' or '', pre-training never reaches a pooling layer")
     return encoder
 
 def _by_name(name, kw):
@@ -193,7 +198,8 @@ def _make_loss(kind, cut, norm_targets, reference_mean, kw):
         loss, channels = TokenLoss(kind, norm_targets=norm_targets, reference_mean=reference_mean, **kw), 1 if cut.per_channel else cut.channels
         loss.check(cut.patch_dim)
     if loss.channel_weights is not None and len(loss.channel_weights) != channels:
-        raise ArgumentValueError('channel_weights', f'{len(loss.channel_weights)} for tokens of {channels} channels', 'one per channel')
+        raise ArgumentValueError('channel_weights', f'{len(loss.channel_weights)} for tokens of {channels} channels',
+                                 'one per channel')
     return loss
 
 # %% ../nbs/06_mae.ipynb #cb632257
@@ -201,22 +207,27 @@ _OWN = {'d_model': 'decoder_dim', 'nhead': 'decoder_heads', 'depth': 'decoder_de
 
 def _decoder_kw(kw):
     if wrong := set(kw or {}) & set(_OWN):
-        raise ArgumentValueError('decoder_kw', f'{sorted(wrong)}', f'those as {", ".join(_OWN[k] for k in sorted(wrong))}')
+        raise ArgumentValueError('decoder_kw', f'{sorted(wrong)}',
+                                 f'those as {", ".join(_OWN[k] for k in sorted(wrong))}')
     if unknown := set(kw or {}) - set(EncoderConfig.__dataclass_fields__):
-        raise ArgumentTypeError('decoder_kw', f'unknown {sorted(unknown, key=str)}', ', '.join(EncoderConfig.__dataclass_fields__))
+        raise ArgumentTypeError('decoder_kw', f'unknown {sorted(unknown, key=str)}',
+                                ', '.join(EncoderConfig.__dataclass_fields__))
     return kw or {}
 
 def _decoder_cfg(cfg):
     "The decoder's settings; errors name the arguments that they come from."
-    with renamed(_OWN | {'d_model // nhead': 'decoder_dim // decoder_heads'}, prefix='decoder_kw: '): return EncoderConfig(**cfg)
+    with renamed(_OWN | {'d_model // nhead': 'decoder_dim // decoder_heads'}, prefix='decoder_kw: '):
+        return EncoderConfig(**cfg)
 
 def _check_decoder_kw(cfg, kw, encoder):
     "Refuse decoder settings that would be ignored, and tables that are too short."
     if cfg['block'] == 'vit' and (idle := {'p', 'base', 'pos_drop_rate'} & set(kw or {})):
-        raise ArgumentValueError('decoder_kw', f'{sorted(idle)} with blocks of a ViT, which rotate nothing', "decoder_block='romae'")
+        raise ArgumentValueError('decoder_kw', f'{sorted(idle)} with blocks of a ViT, which rotate nothing',
+                                 "decoder_block='romae'")
     if cfg['pos_encoding'] != 'learned' or not isinstance(encoder, VisionTransformer): return
     if encoder.dynamic_img_size:
-        raise ArgumentValueError('decoder_pos', "'learned' with dynamic_img_size=True", "'sincos', which knows every size")
+        raise ArgumentValueError('decoder_pos', "'learned' with dynamic_img_size=True",
+                                 "'sincos', which knows every size")
     if whole('decoder_kw: max_tokens', cfg['max_tokens'], 1) < (n := encoder.patch_embed.num_patches):
         raise ArgumentValueError('decoder_kw', f"max_tokens={cfg['max_tokens']}", f'{n}, the patches of an image')
 
@@ -225,7 +236,8 @@ def _check_channel_axis(axis, cut):
     "The axis with the channel's number, where the data says so."
     axis = whole('channel_axis', axis, 0, cut.n_pos_dims - 1, none=True)
     if axis is not None and cut.per_channel and axis != 0:
-        raise ArgumentValueError('channel_axis', f'{axis} with channel_tokens=True', '0 or None, there the channel is the first axis')
+        raise ArgumentValueError('channel_axis', f'{axis} with channel_tokens=True',
+                                 '0 or None, there the channel is the first axis')
     return axis
 
 def _check_mask(fn, cut, roles):
@@ -235,13 +247,15 @@ def _check_mask(fn, cut, roles):
     for part in _parts(fn):
         image = cut.size[1:] != (1, 1) and cut.n_pos_dims == 2
         if part.kind in ('channel', 'per_channel', 'tube') and image: 
-            raise ArgumentValueError('mask_fn', f'{part!r} for images, whose axes are row and column', 'channel_tokens=True, or another kind')
+            raise ArgumentValueError('mask_fn', f'{part!r} for images, whose axes are row and column',
+                                     'channel_tokens=True, or another kind')
         if part.kind == 'channel' and cut.per_channel and cut.channels == 1:
             raise ArgumentValueError('mask_fn', f'{part!r} for tokens of one channel', 'another kind')
     on = dict(device='cpu')                                          # whatever the model is built on
     try: fn.on(roles)(torch.ones(1, 4, dtype=torch.bool, **on), .5, torch.Generator(**on).manual_seed(0), torch.arange(4., **on).expand(1, cut.n_pos_dims, 4))
     except ValueError as e:
-        raise ArgumentValueError('mask_fn', f'{fn!r} for {cut.n_pos_dims} position axes: {e}', 'a kind that these tokens can have') from e
+        raise ArgumentValueError('mask_fn', f'{fn!r} for {cut.n_pos_dims} position axes: {e}',
+                                 'a kind that these tokens can have') from e
     return fn
 
 def _parts(mask): return [mask] + [p for part in getattr(mask, 'parts', ()) for p in _parts(part)]
@@ -267,7 +281,8 @@ def draw_mask(self:MaskedAutoencoder,
     ratio = self.mask_ratio if ratio is None else ratio
     draw = self.mask_fn.on(self.roles) if isinstance(self.mask_fn, Mask) else self.mask_fn
     if isinstance(values, Ragged):
-        if pad_mask is not None: raise ArgumentValueError('pad_mask', 'one beside a Ragged batch, which has no padding', 'None')
+        if pad_mask is not None:
+            raise ArgumentValueError('pad_mask', 'one beside a Ragged batch, which has no padding', 'None')
         return draw(values, ratio, generator, positions)
     to_5d(values)                                                    # refuses what has no channels
     if positions is None: positions = self.cut.places(values)
@@ -299,8 +314,10 @@ def forward(self:MaskedAutoencoder,
 def _without(values, value_mask):
     "Values with 0 where nothing was observed."
     if isinstance(values, Ragged) != isinstance(value_mask, Ragged):
-        raise ArgumentValueError('value_mask', f'{type(value_mask).__name__} for values in a {type(values).__name__}', 'the same kind')
-    if not isinstance(values, (Tensor, Ragged)): raise ArgumentValueError('values', f'a {type(values).__name__}', 'a Tensor or a Ragged')
+        raise ArgumentValueError('value_mask', f'{type(value_mask).__name__} for values in a {type(values).__name__}',
+                                 'the same kind')
+    if not isinstance(values, (Tensor, Ragged)):
+        raise ArgumentValueError('values', f'a {type(values).__name__}', 'a Tensor or a Ragged')
     data, mask = (x.data if isinstance(x, Ragged) else x for x in (values, value_mask))
     check_mask('value_mask', mask, data.shape)
     data = data.masked_fill(mask, 0)
@@ -308,9 +325,11 @@ def _without(values, value_mask):
 
 def _mask_like(mask, tokens, values, pad_mask):
     "The mask in the layout of the tokens; hidden padding is dropped with the padding."
-    if mask is None: raise ArgumentValueError('mask', 'None', 'a bool mask of the tokens, True = hidden (draw_mask draws one)')
+    if mask is None:
+        raise ArgumentValueError('mask', 'None', 'a bool mask of the tokens, True = hidden (draw_mask draws one)')
     if isinstance(mask, Ragged) != isinstance(values, Ragged):
-        raise ArgumentValueError('mask', f'{type(mask).__name__} for values in a {type(values).__name__}', 'the same kind')
+        raise ArgumentValueError('mask', f'{type(mask).__name__} for values in a {type(values).__name__}',
+                                 'the same kind')
     if isinstance(values, Ragged):
         check_mask('mask', mask.data, tokens.values.shape[:1])
         same_rows('mask', mask, values)
@@ -368,7 +387,8 @@ def loss_sums(self:MaskedAutoencoder,
     _one_kind(values, pred=pred, mask=mask, value_mask=value_mask)
     target, got, hidden = (x.data if isinstance(x, Ragged) else x for x in (self.patches(values), pred, mask))
     want = (*target.shape[:-1], self.scoring.out_dim(self.patch_dim))
-    if got.shape != want: raise ArgumentValueError('pred', f'shape {tuple(got.shape)}', f'{want}, as the tokens of values')
+    if got.shape != want:
+        raise ArgumentValueError('pred', f'shape {tuple(got.shape)}', f'{want}, as the tokens of values')
     check_mask('mask', hidden, target.shape[:-1])
     if pad_mask is not None: check_mask('pad_mask', pad_mask, target.shape[:-1])
     missing = self.missing(values, value_mask)
@@ -394,7 +414,8 @@ def reconstruct(self:MaskedAutoencoder,
     _one_kind(values, pred=pred, mask=mask, value_mask=value_mask)
     target = self.patches(values)
     want = (*target.shape[:-1], self.scoring.out_dim(self.patch_dim))
-    if tuple(pred.shape) != want: raise ArgumentValueError('pred', f'shape {tuple(pred.shape)}', f'{want}, as the tokens of values')
+    if tuple(pred.shape) != want:
+        raise ArgumentValueError('pred', f'shape {tuple(pred.shape)}', f'{want}, as the tokens of values')
     check_mask('mask', mask.data if isinstance(mask, Ragged) else mask, target.shape[:-1])
     if pad_mask is not None:
         check_mask('pad_mask', pad_mask, target.shape[:-1])
@@ -435,7 +456,9 @@ def set_input_size(self:MaskedAutoencoder,
     table = None if added is None else added.table
     img_size = check_pixels('img_size', img_size)
     if table is not None and old[0] * old[1] != added.max_tokens:
-        raise ArgumentValueError('img_size', f'{img_size} for {added.max_tokens} learned positions that are no grid of {old}', 'the present one')
+        raise ArgumentValueError('img_size',
+                                 f'{img_size} for {added.max_tokens} learned positions that are no grid of {old}',
+                                 'the present one')
     self.encoder.set_input_size(img_size)
     new = self.decoder_grid()
     if table is None or old == new: return

@@ -38,8 +38,10 @@ def hidden_count(
 def _counts_per_row(n, ratio):
     if not isinstance(n, Tensor) or ratio.shape != n.shape or not ratio.is_floating_point():
         want = tuple(n.shape) if isinstance(n, Tensor) else 'a number'
-        raise ArgumentValueError('ratio', f'{ratio.dtype} of shape {tuple(ratio.shape)}', f'floating point of shape {want}, one per row')
-    if ratio.device.type == 'cpu' and not ((ratio >= 0) & (ratio <= 1)).all(): raise ArgumentValueError('ratio', shown(ratio.tolist()), '0 to 1')
+        raise ArgumentValueError('ratio', f'{ratio.dtype} of shape {tuple(ratio.shape)}',
+                                 f'floating point of shape {want}, one per row')
+    if ratio.device.type == 'cpu' and not ((ratio >= 0) & (ratio <= 1)).all():
+        raise ArgumentValueError('ratio', shown(ratio.tolist()), '0 to 1')
     return torch.minimum((n.to(ratio.dtype) * ratio).ceil().long(), n - 1).clamp(min=0)
 
 # %% ../nbs/03_masking.ipynb #184b1bec
@@ -89,7 +91,8 @@ def _dense_positions(valid, positions):
     if not isinstance(positions, Tensor):
         raise ArgumentValueError('positions', f'a {type(positions).__name__} beside a Tensor', 'a Tensor (B, D, N)')
     if positions.ndim != 3 or (positions.shape[0], positions.shape[2]) != tuple(valid.shape):
-        raise ArgumentValueError('positions', f'shape {tuple(positions.shape)}', f'(B, D, N) = ({valid.shape[0]}, D, {valid.shape[1]})')
+        raise ArgumentValueError('positions', f'shape {tuple(positions.shape)}',
+                                 f'(B, D, N) = ({valid.shape[0]}, D, {valid.shape[1]})')
     return positions.transpose(1, 2).masked_fill(~valid.unsqueeze(2), 0).flatten(0, 1)      # padding may hold NaN
 
 # %% ../nbs/03_masking.ipynb #c4a44d3d
@@ -144,7 +147,8 @@ class Mask:
     ) -> Tensor|Ragged:                       # laid out as `valid`, True = hidden
         "Draw a mask. Raises ValueError for a bad ratio, or positions that do not fit or are missing."
         if self.needs_positions and positions is None:
-            raise ArgumentValueError('positions', 'None', f'(B, D, N), or a Ragged of (total, D), for a {type(self).__name__}')
+            raise ArgumentValueError('positions', 'None',
+                                     f'(B, D, N), or a Ragged of (total, D), for a {type(self).__name__}')
         instance('generator', generator, torch.Generator, 'a torch.Generator', none=True)
         instance('positions', positions, (Tensor, Ragged), 'a Tensor (B, D, N), or a Ragged', none=True)
         with alone():                                            # many short passes, and a sort that knows one thread
@@ -218,9 +222,11 @@ class BlockMask(Mask):
 
     def __post_init__(self):
         if self.axes is not None: _keep(self, axes=_axes('axes', self.axes))
-        if self.units is not None: _keep(self, units=_numbers('units', self.units, 'numbers above 0, one per axis', low=1e-12))
+        if self.units is not None:
+            _keep(self, units=_numbers('units', self.units, 'numbers above 0, one per axis', low=1e-12))
         if self.units == (): raise ArgumentValueError('units', '()', 'numbers above 0, one per axis')
-        _keep(self, n_blocks=whole('n_blocks', self.n_blocks, 1, 10_000), aspect=_float('aspect', self.aspect, low=1), round=flag('round', self.round))
+        _keep(self, n_blocks=whole('n_blocks', self.n_blocks, 1, 10_000), aspect=_float('aspect', self.aspect, low=1),
+              round=flag('round', self.round))
 
     def _hide(self, rows, count, generator, fit='reach'):
         x, order = self._coordinates(rows), _shuffle(rows, generator, ~rows.real)
@@ -237,7 +243,8 @@ class BlockMask(Mask):
         axes = range(rows.positions.shape[1]) if self.axes is None else self.axes
         x = torch.stack([_axis('axes', a, rows) for a in axes], 1).double()
         if self.units is None: return x
-        if len(self.units) != x.shape[1]: raise ArgumentValueError('units', f'{len(self.units)} for {x.shape[1]} axes', 'one per axis')
+        if len(self.units) != x.shape[1]:
+            raise ArgumentValueError('units', f'{len(self.units)} for {x.shape[1]} axes', 'one per axis')
         return x / torch.tensor(self.units, dtype=x.dtype, device=x.device)
 
     def _stretch(self, rows, x, generator):
@@ -287,7 +294,8 @@ class TubeMask(Mask):
     def on(self, roles): return self if self.time is not None else replace(self, time=roles.through)
     def _hide(self, rows, count, generator, fit='reach'):
         d = rows.positions.shape[1]
-        if d < 2: raise ArgumentValueError('positions', f'{d} axis', 'two or more, the time and a place, for a TubeMask')
+        if d < 2:
+            raise ArgumentValueError('positions', f'{d} axis', 'two or more, the time and a place, for a TubeMask')
         _axis('time', self.time, rows)
         coordinates = [rows.positions[:, a] for a in range(d) if a != (self.time or 0) % d]
         return _random_groups(rows, coordinates, count, generator, fit if self.whole or fit != 'reach' else 'cut')
@@ -346,7 +354,8 @@ class SpanMask(Mask):
     kind:ClassVar[str] = 'span'
 
     def __post_init__(self):
-        _keep(self, mean_length=_float('mean_length', self.mean_length, low=1), axis=whole('axis', self.axis, none=True))
+        _keep(self, mean_length=_float('mean_length', self.mean_length, low=1),
+              axis=whole('axis', self.axis, none=True))
         if self.within is not None: _keep(self, within=_axes('within', self.within, empty=True))
 
     def on(self, roles):
@@ -356,7 +365,8 @@ class SpanMask(Mask):
         return replace(self, axis=axis, within=within)
 
     def _hide(self, rows, count, generator, fit='reach'):
-        order = _order(rows, generator, *(_axis('within', a, rows) for a in self.within or ()), _axis('axis', self.axis, rows))
+        order = _order(rows, generator, *(_axis('within', a, rows) for a in self.within or ()),
+                       _axis('axis', self.axis, rows))
         if not len(order): return rows.real
         place, begin, gaps = rows.place, rows.start[rows.row], rows.n - count + 1
         starts = self._starts(rows, place, count, gaps, generator)
@@ -392,8 +402,10 @@ class _Several(Mask):
     def __post_init__(self):
         if not isinstance(self.parts, (list, tuple)) or not self.parts:
             raise ArgumentValueError('parts', shown(self.parts), 'kinds of masks, one or more')
-        with renamed({'spec': 'parts', 'mask kind': 'parts'}): _keep(self, parts=tuple(make_mask(p) for p in self.parts))
-        if foreign := [p for p in self.parts if not isinstance(p, Mask)]: raise ArgumentTypeError('parts', shown(foreign[0]), 'kinds of masks')
+        with renamed({'spec': 'parts', 'mask kind': 'parts'}):
+            _keep(self, parts=tuple(make_mask(p) for p in self.parts))
+        if foreign := [p for p in self.parts if not isinstance(p, Mask)]:
+            raise ArgumentTypeError('parts', shown(foreign[0]), 'kinds of masks')
         _shares(self, fields(self)[1].name)
 
     def on(self, roles): return replace(self, parts=tuple(p.on(roles) for p in self.parts))
@@ -438,7 +450,8 @@ def make_mask(
 ):                       # (valid, ratio, generator, positions) -> mask
     "A mask function from plain data. Raises ValueError for unknown names, telling the nearest, and TypeError for what is none of these."
     if callable(spec): return spec
-    if not isinstance(spec, (str, dict)): raise ArgumentTypeError('spec', f'a {type(spec).__name__}', 'a name, a dict or a function')
+    if not isinstance(spec, (str, dict)):
+        raise ArgumentTypeError('spec', f'a {type(spec).__name__}', 'a name, a dict or a function')
     kw = dict(kind=spec) if isinstance(spec, str) else dict(spec)
     cls = _kinds()[_known('mask kind', kw.pop('kind', None), _kinds())]
     for k in kw: _known(f'setting of {cls.kind!r}', k, [f.name for f in fields(cls)])
@@ -474,7 +487,8 @@ class AxisRoles:
     def __post_init__(self):
         n_axes = whole('n_axes', self.n_axes, 1, none=True)
         high = None if n_axes is None else n_axes - 1
-        _keep(self, n_axes=n_axes, channel=whole('channel', self.channel, 0, high, none=True), time=whole('time', self.time, 0, high, none=True))
+        _keep(self, n_axes=n_axes, channel=whole('channel', self.channel, 0, high, none=True),
+              time=whole('time', self.time, 0, high, none=True))
         if self.time is not None and self.time == self.channel:
             raise ArgumentValueError('time', f'{self.time}, the axis of the channels', 'another axis, or None')
 

@@ -87,7 +87,8 @@ def pool_tokens(
     "One vector per row, or per token."
     instance('x', x, (Tensor, Ragged), 'features, a Tensor or a Ragged')
     instance('pad_mask', pad_mask, Tensor, 'a bool Tensor (B, N)', none=True)
-    if pool and isinstance(x, Tensor) and x.ndim != 3: raise ArgumentValueError('x', f'shape {tuple(x.shape)}', '(B, prefix + N, d)')
+    if pool and isinstance(x, Tensor) and x.ndim != 3:
+        raise ArgumentValueError('x', f'shape {tuple(x.shape)}', '(B, prefix + N, d)')
     if not pool: return x
     if pool == 'token': return split_first(x)[0]
     if prefix: x = split_first(x)[1]
@@ -168,11 +169,15 @@ class RoMAE(nn.Module):
         dd = dict(device=device, dtype=dtype)
         class_token, factor_axis = flag('class_token', class_token), whole('factor_axis', factor_axis, none=True)
         if factor_axis is not None and class_token:
-            raise ArgumentValueError('class_token', f'True with factor_axis={factor_axis}', 'False, a CLS token at the origin belongs to no group')
+            raise ArgumentValueError('class_token', f'True with factor_axis={factor_axis}',
+                                     'False, a CLS token at the origin belongs to no group')
         self.tubelet_size, img_size = check_tubelet_size(tubelet_size), check_pixels('img_size', img_size)
-        with renamed(_OWN_NAMES): cut = Tubelets(self.tubelet_size, in_chans, n_pos_dims, channel_tokens, dynamic_img_pad)
-        if img_size != (224, 224): _check_img_size(img_size, cut)                # timm's default, which nobody may have asked for
-        if isinstance(pos_encoding, str) and pos_encoding == 'learned' and max_tokens is None: max_tokens = image_tokens(img_size, cut)
+        with renamed(_OWN_NAMES):
+            cut = Tubelets(self.tubelet_size, in_chans, n_pos_dims, channel_tokens, dynamic_img_pad)
+        # timm's default, which nobody may have asked for
+        if img_size != (224, 224): _check_img_size(img_size, cut)
+        if isinstance(pos_encoding, str) and pos_encoding == 'learned' and max_tokens is None:
+            max_tokens = image_tokens(img_size, cut)
         drop_rate = rate('drop_rate', drop_rate)
         with renamed(_OWN_NAMES): self.cfg = cfg = EncoderConfig(
             embed_dim, num_heads, depth, mlp_dim, mlp_ratio, norm_eps, drop_path_rate, proj_drop_rate, attn_drop_rate, attn_proj_drop_rate,
@@ -246,7 +251,8 @@ def _make_head(self:RoMAE, num_classes, global_pool, device=None, dtype=None):
     self.num_classes, self.global_pool = num_classes, global_pool
     self.fc_norm = PlainRmsNorm(self.embed_dim, self.cfg.layer_norm_eps, **dd) if num_classes else nn.Identity()
     self.head = nn.Linear(self.embed_dim, num_classes, **dd) if num_classes else nn.Identity()
-    self.attn_pool = AttentionPoolLatent(self.embed_dim, num_heads=self.cfg.nhead, norm_layer=PlainRmsNorm, **dd) if global_pool == 'map' else None
+    self.attn_pool = AttentionPoolLatent(self.embed_dim, num_heads=self.cfg.nhead, norm_layer=PlainRmsNorm,
+                                         **dd) if global_pool == 'map' else None
     for m in (self.fc_norm, self.head, self.attn_pool):
         if m is not None: m.train(self.training)
 
@@ -340,7 +346,8 @@ def forward_intermediates(self:RoMAE,
     pad_mask:Tensor|None=None,          # as for `forward`
 ):  # (features, [intermediates]), or the list alone
     "Outputs of chosen blocks. Raises ValueError for maps of what is no image."
-    output_fmt = choice('output_fmt', getattr(output_fmt, 'value', output_fmt), _FORMATS)          # timm's enum, or its name
+    # timm's enum, or its name
+    output_fmt = choice('output_fmt', getattr(output_fmt, 'value', output_fmt), _FORMATS)
     stop_early, intermediates_only = flag('stop_early', stop_early), flag('intermediates_only', intermediates_only)
     return_prefix_tokens, norm = flag('return_prefix_tokens', return_prefix_tokens), flag('norm', norm)
     take, last = self._taken(indices)
@@ -436,7 +443,8 @@ def set_input_size(self:RoMAE,
 ):
     "Another nominal size. Only learned positions change: they are interpolated. Raises ValueError for another patch size, or one that patches do not divide."
     if patch_size is not None and check_pixels('patch_size', patch_size) != self.tubelet_size[1:]:
-        raise ArgumentValueError('patch_size', f'{patch_size}', f'{self.tubelet_size[1:]}, which the input projection is made for')
+        raise ArgumentValueError('patch_size', f'{patch_size}',
+                                 f'{self.tubelet_size[1:]}, which the input projection is made for')
     if img_size is None: return
     img_size = check_pixels('img_size', img_size)
     _check_img_size(img_size, self.cut)
@@ -449,10 +457,13 @@ def _resize_table(self:RoMAE, img_size):
     "Interpolate learned positions to another image size, square or not."
     added, cut = self.embed.added, self.cut
     if cut.per_channel:
-        raise ArgumentValueError('img_size', 'another one for learned positions of tokens per channel', "the present one, or pos_encoding='sincos'")
+        raise ArgumentValueError('img_size', 'another one for learned positions of tokens per channel',
+                                 "the present one, or pos_encoding='sincos'")
     old, new = (tuple(-(-n // p) for n, p in zip(size, cut.size[1:])) for size in (self.img_size, img_size))
     if old[0] * old[1] != added.max_tokens:
-        raise ArgumentValueError('img_size', f'{img_size} for {added.max_tokens} learned positions that are no grid of {old}', 'the present one')
+        raise ArgumentValueError('img_size',
+                                 f'{img_size} for {added.max_tokens} learned positions that are no grid of {old}',
+                                 'the present one')
     table = resample_abs_pos_embed(added.table[None], new_size=new, old_size=old, num_prefix_tokens=added.prefix)[0]
     added.table, added.max_tokens = nn.Parameter(table.detach(), added.table.requires_grad), new[0] * new[1]
     self.cfg.max_tokens = added.max_tokens
@@ -506,11 +517,13 @@ def _create_romae(name, pretrained=False, **kwargs):
     size = ENCODER_SIZES[name]
     size = dict(embed_dim=size['d_model'], num_heads=size['nhead'], depth=size['depth'])
     keywords([k for k in kwargs if k not in _BUILDER_ARGS], _ARGS, name, _OTHER_WORDS)
-    kwargs = {k: v.item() if isinstance(v, np.generic) else v for k, v in kwargs.items()}     # timm's builder looks at some of them, too
+    # timm's builder looks at some of them, too
+    kwargs = {k: v.item() if isinstance(v, np.generic) else v for k, v in kwargs.items()}
     folder = _is_folder(kwargs.get('pretrained_cfg'))
     if folder: kwargs = as_saved(size | kwargs)
     depth = kwargs.get('depth', size['depth'])
-    taps = kwargs.pop('out_indices', min(3, depth) if isinstance(depth, int) else 3)     # features_only: the last three blocks
+    # features_only: the last three blocks
+    taps = kwargs.pop('out_indices', min(3, depth) if isinstance(depth, int) else 3)
     features = dict(out_indices=taps, feature_cls=RoMAEFeatures)
     if 'output_fmt' in kwargs: features['output_fmt'] = kwargs.pop('output_fmt')
     return build_model_with_cfg(RoMAE, name, pretrained or folder, pretrained_filter_fn=checkpoint_filter_fn,

@@ -24,7 +24,8 @@ def axis_width(
         head_dim, n_dims = whole('head_dim', head_dim, high=2**20), whole('n_dims', n_dims, 1, 2**20)
     width = head_dim // n_dims // 2 * 2
     if width < 2:
-        raise ArgumentValueError('head_dim', f'{head_dim} for n_dims={n_dims} axes', f'at least two numbers per axis ({2 * n_dims})')
+        raise ArgumentValueError('head_dim', f'{head_dim} for n_dims={n_dims} axes',
+                                 f'at least two numbers per axis ({2 * n_dims})')
     return width
 
 def _per_axis(name, value, n, lo, hi):
@@ -33,8 +34,10 @@ def _per_axis(name, value, n, lo, hi):
     try: values = (float(number(name, value)),) * n if one else tuple(float(number(name, v)) for v in value)
     except ArgumentTypeError: raise ArgumentTypeError(name, shown(value), 'a number, or one per axis') from None
     except OverflowError: raise ArgumentValueError(name, shown(value), f'numbers from {lo} to {hi}') from None
-    if len(values) != n: raise ArgumentValueError(name, f'{len(values)} values {values}', f'one number, or {n}, one per axis')
-    if not all(lo <= v <= hi for v in values): raise ArgumentValueError(name, shown(value), f'numbers from {lo} to {hi}')
+    if len(values) != n:
+        raise ArgumentValueError(name, f'{len(values)} values {values}', f'one number, or {n}, one per axis')
+    if not all(lo <= v <= hi for v in values):
+        raise ArgumentValueError(name, shown(value), f'numbers from {lo} to {hi}')
     return values
 
 # %% ../nbs/01_rope.ipynb #3dcf9ce1
@@ -247,4 +250,5 @@ class AddedPositions(nn.Module):
     ):
         "Raise ValueError where a learned table has too few rows."
         if self.table is not None and longest > self.max_tokens:
-            raise ArgumentValueError('values', f'rows of up to {longest} tokens', f'{self.max_tokens} at most, the rows of the learned positions')
+            raise ArgumentValueError('values', f'rows of up to {longest} tokens',
+                                     f'{self.max_tokens} at most, the rows of the learned positions')

@@ -20,9 +20,12 @@ def run_script(
 ) -> dict:            # its global names, when it has run
     "Run a script as `python script args` would, our models registered. Raises FileNotFoundError or ValueError for what is no script."
     script = Path(path_text('script', script))
-    if not script.exists(): raise FileNotFoundError(f'script: {script} is not there; takes your copy of train.py, validate.py, inference.py or benchmark.py of timm')
-    if not script.is_file() or script.suffix != '.py': raise ArgumentValueError('script', repr(str(script)), 'a Python file, .py')
-    if isinstance(args, str) or not all(isinstance(a, str) for a in args): raise ArgumentTypeError('args', shown(args), 'a list of strings')
+    if not script.exists():
+        raise FileNotFoundError(f'script: {script} is not there; takes your copy of train.py, validate.py, inference.py or benchmark.py of timm')
+    if not script.is_file() or script.suffix != '.py':
+        raise ArgumentValueError('script', repr(str(script)), 'a Python file, .py')
+    if isinstance(args, str) or not all(isinstance(a, str) for a in args):
+        raise ArgumentTypeError('args', shown(args), 'a list of strings')
     import romae_nb.romae                                            # registers the models
     with _as_called(script, args): return runpy.run_path(str(script), run_name='__main__')
 
