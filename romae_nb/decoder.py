@@ -14,7 +14,8 @@ from timm.layers import calculate_drop_path_rates, get_act_layer, trunc_normal_
 from timm.models.vision_transformer import Block as ViTBlock
 
 from .checks import ArgumentValueError, choice, rate, whole
-from .encoder import Dense, EncoderConfig, Packed, PlainRmsNorm, Queries, layout_for, make_blocks, rope_angles_of, run_blocks
+from .encoder import (Dense, EncoderConfig, Packed, PlainRmsNorm, Queries, layout_for, make_blocks,
+                              rope_angles_of, run_blocks)
 from .rope import sincos_rows
 from .tokens import ChannelEmbed, Tokens, prepend_at_origin
 from .tubelets import Ragged, on_tokens, prepend, split_first
@@ -47,8 +48,8 @@ def check_decoder(
         raise ArgumentValueError('decoder_heads', f'{cfg.nhead} for decoder_dim={cfg.d_model}',
                                  'a number that divides it')
     if cfg.attn_proj_drop_rate != cfg.hidden_drop_rate:
-        raise ArgumentValueError('attn_proj_drop_rate', f'{cfg.attn_proj_drop_rate} beside hidden_drop_rate={cfg.hidden_drop_rate}',
-                                 'the same, blocks of a ViT know one rate')
+        got = f'{cfg.attn_proj_drop_rate} beside hidden_drop_rate={cfg.hidden_drop_rate}'
+        raise ArgumentValueError('attn_proj_drop_rate', got, 'the same, blocks of a ViT know one rate')
 
 def make_vit_blocks(
     cfg:EncoderConfig,  # widths and rates
@@ -85,7 +86,7 @@ class Decoder(nn.Module):
         self.channel = None if channels is None else ChannelEmbed(channels, cfg.d_model)
         self.token_drop = nn.Dropout(token_drop)
         self.blocks = make_blocks(cfg) if block == 'romae' else make_vit_blocks(cfg)
-        norm = PlainRmsNorm(cfg.d_model, cfg.layer_norm_eps) if block == 'romae' else nn.LayerNorm(cfg.d_model, cfg.layer_norm_eps)
+        norm = (PlainRmsNorm if block == 'romae' else nn.LayerNorm)(cfg.d_model, cfg.layer_norm_eps)
         self.head = nn.Sequential(nn.Dropout(head_drop), norm, nn.Linear(cfg.d_model, out_dim))
         if block == 'vit': self.apply(_xavier)
 

@@ -82,7 +82,9 @@ class EncoderConfig:
         if self.pos_encoding == 'absolute' and self.d_model % 2:
             raise ArgumentValueError('d_model', f'{self.d_model}', "an even width with pos_encoding='absolute'")
         try: get_act_layer(instance('act', self.act, str, 'a name', none=True))
-        except (KeyError, TypeError): raise ArgumentValueError('act', shown(self.act), "the name of an activation of timm: 'silu', 'gelu', 'gelu_tanh', ...") from None
+        except (KeyError, TypeError):
+            takes = "the name of an activation of timm: 'silu', 'gelu', 'gelu_tanh', ..."
+            raise ArgumentValueError('act', shown(self.act), takes) from None
         if self.factor_axis is not None and not (self.n_pos_dims > 1 and -self.n_pos_dims <= self.factor_axis < self.n_pos_dims):
             raise ArgumentValueError('factor_axis', f'{self.factor_axis} for n_pos_dims={self.n_pos_dims}',
                                      'one of two or more axes, or None')
@@ -111,7 +113,8 @@ def _positive_float(name, value): return None if value is None else _float(name,
 _SETTINGS = {                              # check and limits of each setting
     'd_model': (whole, 1, MOST_WIDE), 'nhead': (whole, 1, MOST_WIDE), 'depth': (whole, 1, MOST_BLOCKS),
     'dim_feedforward': (whole, None, None, True), 'mlp_ratio': (number, None, 1e6), 'layer_norm_eps': (number, 0, 1),
-    'drop_path_rate': (rate,), 'hidden_drop_rate': (rate,), 'attn_drop_rate': (rate,), 'attn_proj_drop_rate': (rate,), 'pos_drop_rate': (rate,),
+    'drop_path_rate': (rate,), 'hidden_drop_rate': (rate,), 'attn_drop_rate': (rate,), 'attn_proj_drop_rate': (rate,),
+    'pos_drop_rate': (rate,),
     'n_pos_dims': (whole, 1, 1024), 'max_tokens': (whole, 1, 2**24, True), 'init_values': (_positive_float,),
     'factor_axis': (whole, None, None, True),
 }
@@ -367,14 +370,17 @@ def _factor_masks(cfg, layout, positions):
 
 @dataclass
 class InRectangle:
-    "Packed rows that attend in a rectangle, for compiled graphs: how many groups there are must not decide a graph's shape."
+    "Packed rows that attend in a rectangle: the number of groups must not decide a compiled graph's shape."
     rows:Ragged    # any quantity of the tokens
     place:Tensor   # (total,), a token's number in the rectangle, row after row
     dense:Dense    # attention there
 
     @classmethod
-    def places_of(cls, rows): return rows.row_ids * rows.max_len + torch.arange(rows.shape[0],
-                                                                                device=rows.device) - rows.offsets[:-1][rows.row_ids]
+    def places_of(cls, rows):
+        "Numbers of the tokens in the rectangle."
+        within = torch.arange(rows.shape[0], device=rows.device) - rows.offsets[:-1][rows.row_ids]
+        return rows.row_ids * rows.max_len + within
+
     @staticmethod
     def spread(x, rows, place):
         "Tokens in their places, zeros elsewhere, (B, N, ...)."
@@ -417,7 +423,7 @@ def _eager_float(*tensors):
             and not torch.compiler.is_compiling() and not torch.jit.is_tracing() and not torch.is_autocast_enabled('cpu'))
 
 class PlainRmsNorm(TimmRmsNorm):
-    "timm's RMSNorm, in a form that survives export: ONNX's exporter drops an epsilon as small as 1e-12, and rows of zeros become NaN."
+    "timm's RMSNorm, in a form that survives export: ONNX's drops an epsilon of 1e-12, and zeros become NaN."
     def forward(self, x):
         if not (torch.compiler.is_exporting() or torch.onnx.is_in_onnx_export()): return super().forward(x)
         large = x.float() * self.eps ** -.5 if 0 < self.eps < 1e-6 else x.float()          # then the epsilon is 1
@@ -435,7 +441,7 @@ class RmsNorm(PlainRmsNorm):
 # %% ../nbs/04_encoder.ipynb #33839433
 @dataclass
 class Angles:
-    "How far each token's pairs turn, for all blocks."      # no tuple: fastai's hooks take tuples apart and build them anew
+    "How far each token's pairs turn, for all blocks."       # no tuple: fastai's hooks take tuples apart
     cos:Tensor               # (..., N, K)
     sin:Tensor               # likewise
     turns:Tensor|None=None   # the same as complex numbers, (..., N, head_dim / 2), where pairs are turned side by side
@@ -499,7 +505,9 @@ def attend_openly(
         return out[layout.back].view_as(q)
     if isinstance(layout, Packed):
         rows = layout.rows if queries is None else queries.layout.rows
-        (q, empty), (k, pad), v = rows.like(q).to_padded(), layout.rows.like(k).to_padded(), layout.rows.like(v).to_padded()[0]
+        q, empty = rows.like(q).to_padded()
+        k, pad = layout.rows.like(k).to_padded()
+        v = layout.rows.like(v).to_padded()[0]
         return attend_openly(attn_drop, q, k, v, Dense(~pad[:, None, None]))[~empty]
     q, k, v = (t.transpose(1, 2) for t in (q, k, v))
     logits = q @ k.transpose(-2, -1) / q.shape[-1] ** .5

@@ -314,7 +314,7 @@ def _pretrain_model(model, geometry, mask_ratio, encoder_kw, model_kw):
     return type(mae).__name__, mae
 
 def _tell_channel_axis(mae, dls):
-    "Masks follow the data's axes: tell a model which axis numbers the channels, where the data says so and the model does not."
+    "Masks follow the data's axes: tell a model which one numbers the channels, where only the data say so."
     axis = getattr(getattr(dls.train, 'dataset', None), 'channel_axis', None)
     if axis is None or mae.roles.channel == axis: return
     if mae.roles.channel is not None:
@@ -342,10 +342,11 @@ def _check_patch(name, img_size, given):
     if not any(n % p for n, p in zip(img_size, patch)): return
     (h, w), near = img_size, tuple(max(round(n / p), 1) * p for n, p in zip(img_size, patch))
     fits = [p for p in (32, 16, 14, 8, 7, 4, 2) if h % p == 0 and w % p == 0]
-    other = f'patch_size={fits[0]}' + (f' (or {", ".join(map(str, fits[1:]))})' if len(fits) > 1 else '') + ', ' if fits else ''
-    raise ArgumentValueError('model', f'{name!r}, with patches of {patch[0]} x {patch[1]}, for images of {h} x {w} pixels',
-                             f'images of {near[0]} x {near[1]}, {other}or a RoMAE, whose patches follow the images; in pre-training '
-                             'patch_size goes into encoder_kw')
+    more = f' (or {", ".join(map(str, fits[1:]))})' if fits[1:] else ''
+    other = f'patch_size={fits[0]}{more}, ' if fits else ''
+    got = f'{name!r}, with patches of {patch[0]} x {patch[1]}, for images of {h} x {w} pixels'
+    raise ArgumentValueError('model', got, f'images of {near[0]} x {near[1]}, {other}or a RoMAE, whose patches follow the '
+                                           'images; in pre-training patch_size goes into encoder_kw')
 
 MANY_TOKENS = 1024       # of an image: a patch chosen for it should not make more without a word
 
@@ -357,9 +358,11 @@ def _warn_of_many_tokens(geometry):
     fits = [p for p in range(2, min(h, w) + 1) if h % p == 0 and w % p == 0 and (h // p) * (w // p) <= MANY_TOKENS]
     least = next(p for p in range(1, max(h, w) + 1) if -(-h // p) * -(-w // p) <= MANY_TOKENS)
     if fits: other = f'tubelet_size=(1, {fits[0]}, {fits[0]}) makes {(h // fits[0]) * (w // fits[0]):,}'
-    else: other = f'tubelet_size=(1, {least}, {least}) with dynamic_img_pad=True makes {-(-h // least) * -(-w // least):,}'
-    warnings.warn(f'tubelet_size: images of {h} x {w} pixels were given patches of {ph} x {pw}, which makes {n:,} tokens of each, and attention grows '
-                  f'with their square; {other}')
+    else:
+        few = -(-h // least) * -(-w // least)
+        other = f'tubelet_size=(1, {least}, {least}) with dynamic_img_pad=True makes {few:,}'
+    warnings.warn(f'tubelet_size: images of {h} x {w} pixels were given patches of {ph} x {pw}, which makes {n:,} tokens '
+                  f'of each, and attention grows with their square; {other}')
 
 def _geometry_of(cut, read): return Geometry(cut.channels, cut.n_pos_dims, tuple(cut.size), read.img_size, read.on_grid)
 

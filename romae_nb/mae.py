@@ -79,11 +79,12 @@ class MaskedAutoencoder(nn.Module):
         encoder_pos:str='learned',           # a ViT's position table: 'learned', or 'sincos2d': the original MAE's, fixed
         decoder_pos:str|None=None,           # 'rope', 'sincos', 'learned', 'absolute'; None: a RoMAE's own, 'sincos' for a ViT
         decoder_block:str|None=None,         # 'romae' or 'vit'; None: as the encoder's
-        channel_axis:int|None=None,          # position axis with the channel's number, where tokens are single observations; masks ask for it. None: the first with channel_tokens, else none
+        channel_axis:int|None=None,          # position axis with the channel's number, for masks; None: channel_tokens says
     ):
         super().__init__()
-        for name, value, options in (('encoder_pos', encoder_pos, VISION_POSITIONS), ('decoder_pos', decoder_pos, (None, 'rope', *ADDED)),
-                                     ('decoder_block', decoder_block, (None, *BLOCKS))): choice(name, value, options)
+        choice('encoder_pos', encoder_pos, VISION_POSITIONS)
+        choice('decoder_pos', decoder_pos, (None, 'rope', *ADDED))
+        choice('decoder_block', decoder_block, (None, *BLOCKS))
         for name, value in (('loss_kw', loss_kw), ('decoder_kw', decoder_kw)):
             instance(name, value, dict, 'a dict of settings', none=True)
         head_drop_rate = rate('head_drop_rate', head_drop_rate)
@@ -146,7 +147,8 @@ def _make_encoder(encoder, kw, pos):
     elif pos != 'learned':
         takes = "'learned' (the default); encoder_kw=dict(pos_encoding=...) chooses a RoMAE's"
         raise ArgumentValueError('encoder_pos', f'{pos!r} for a RoMAE', takes)
-    elif encoder.num_classes: raise ArgumentValueError('encoder', f'one with a head of {encoder.num_classes} classes', 'one made with num_classes=0')
+    elif encoder.num_classes:
+        raise ArgumentValueError('encoder', f'one with a head of {encoder.num_classes} classes', 'one made with num_classes=0')
     elif encoder.attn_pool is not None:
         raise ArgumentValueError('encoder', "global_pool='map'",
                                  "'token', 'avg' or '', pre-training never reaches a pooling layer")
@@ -167,15 +169,19 @@ def _by_name(name, kw):
     return model
 
 _VIT_SETTINGS = {                                                    # what timm would take, or refuse without a name
-    'embed_dim': (whole, 1, 2**20), 'depth': (whole, 1, 10_000), 'num_heads': (whole, 1, 2**20), 'in_chans': (whole, 1, 2**16), 'reg_tokens': (whole, 0, 10_000),
-    'mlp_ratio': (number, None, 1e6, 0), 'class_token': (flag,), 'drop_rate': (rate,), 'pos_drop_rate': (rate,), 'patch_drop_rate': (rate,),
-    'proj_drop_rate': (rate,), 'attn_drop_rate': (rate,), 'drop_path_rate': (rate,), 'img_size': (check_pixels,), 'patch_size': (check_pixels,),
+    'embed_dim': (whole, 1, 2**20), 'depth': (whole, 1, 10_000), 'num_heads': (whole, 1, 2**20), 'in_chans': (whole, 1, 2**16),
+    'reg_tokens': (whole, 0, 10_000), 'mlp_ratio': (number, None, 1e6, 0), 'class_token': (flag,),
+    'img_size': (check_pixels,), 'patch_size': (check_pixels,), 'drop_rate': (rate,), 'pos_drop_rate': (rate,),
+    'patch_drop_rate': (rate,), 'proj_drop_rate': (rate,), 'attn_drop_rate': (rate,), 'drop_path_rate': (rate,),
 }
 
 def _checked_vit_kw(kw):
     "Keywords of a ViT with Python's own numbers."
-    with renamed({}, 'encoder_kw: '):
-        return {k: _VIT_SETTINGS[k][0](k, v, *_VIT_SETTINGS[k][1:]) if k in _VIT_SETTINGS and v is not None else v for k, v in kw.items()}
+    def checked(name, value):
+        if name not in _VIT_SETTINGS or value is None: return value
+        check, *limits = _VIT_SETTINGS[name]
+        return check(name, value, *limits)
+    with renamed({}, 'encoder_kw: '): return {k: checked(k, v) for k, v in kw.items()}
 
 # %% ../nbs/06_mae.ipynb #47b2d4c2
 def start_as_mae(
@@ -252,7 +258,8 @@ def _check_mask(fn, cut, roles):
         if part.kind == 'channel' and cut.per_channel and cut.channels == 1:
             raise ArgumentValueError('mask_fn', f'{part!r} for tokens of one channel', 'another kind')
     on = dict(device='cpu')                                          # whatever the model is built on
-    try: fn.on(roles)(torch.ones(1, 4, dtype=torch.bool, **on), .5, torch.Generator(**on).manual_seed(0), torch.arange(4., **on).expand(1, cut.n_pos_dims, 4))
+    valid, places = torch.ones(1, 4, dtype=torch.bool, **on), torch.arange(4., **on).expand(1, cut.n_pos_dims, 4)
+    try: fn.on(roles)(valid, .5, torch.Generator(**on).manual_seed(0), places)
     except ValueError as e:
         raise ArgumentValueError('mask_fn', f'{fn!r} for {cut.n_pos_dims} position axes: {e}',
                                  'a kind that these tokens can have') from e

@@ -28,7 +28,8 @@ def hidden_count(
     "min(ceil(ratio * n), n - 1), and 0 for an empty row. Raises ValueError for a ratio outside 0 to 1."
     if isinstance(ratio, Tensor): return _counts_per_row(n, ratio)
     try: ratio = number('ratio', ratio, 0, 1)
-    except (ValueError, TypeError): raise ArgumentValueError('ratio', shown(ratio), '0 to 1, or a Tensor of one per row') from None
+    except (ValueError, TypeError):
+        raise ArgumentValueError('ratio', shown(ratio), '0 to 1, or a Tensor of one per row') from None
     if not isinstance(n, Tensor):
         n = whole('n', n, 0)
         return max(min(math.ceil(ratio * n), n - 1), 0)
@@ -349,8 +350,8 @@ class PerChannelMask(Mask):
 class SpanMask(Mask):
     "Runs of geometric length along one axis, in coordinate order, with visible tokens between them."
     mean_length:float = 3.        # tokens per run, on average; the paper's
-    axis:int|None = None          # along which tokens follow each other; None asks the data for its time, and takes the first where nobody knows
-    within:tuple[int, ...]|None = None  # axes sorted by first: (channel,) runs along each channel, and on into the next; None: that, where the data knows its channels
+    axis:int|None = None          # along which tokens follow each other; None asks the data for its time, else the first
+    within:tuple[int, ...]|None = None  # axes sorted by first: (channel,) runs along each channel; None asks the data
     kind:ClassVar[str] = 'span'
 
     def __post_init__(self):
@@ -493,20 +494,20 @@ class AxisRoles:
             raise ArgumentValueError('time', f'{self.time}, the axis of the channels', 'another axis, or None')
 
     @property
-    def along(self):                                                 # what suffixes and spans follow: time, else the first axis that is no channel's
+    def along(self):               # what suffixes and spans follow: time, else the first axis that is no channel's
         if self.time is not None: return self.time
         return 1 if self.channel == 0 and self.n_axes != 1 else 0
 
     @property
-    def through(self):                                               # what tubes run through: time; bands of an image; else the first axis
+    def through(self):             # what tubes run through: time; bands of an image; else the first axis
         if self.time is not None: return self.time
         return 0 if self.channel is None else self.channel
 
 def axis_roles(
     cut:Tubelets,                # how values become tokens
-    channel_axis:int|None=None,  # axis with the channel's number, where data says so; None: the first, of tokens per channel
+    channel_axis:int|None=None,  # axis with the channel's number; None: the first of tokens per channel, else none
 ) -> AxisRoles:                  # channel and time
-    "What the position axes of a model's tokens mean. Two axes of an image are rows and columns; else the first axis that is no channel's is time."
+    "What position axes mean. An image's two are rows and columns; else the first that is no channel's is time."
     channel = 0 if cut.per_channel and channel_axis is None else channel_axis
     others = [d for d in range(cut.n_pos_dims) if d != channel]
     image = cut.size[1:] != (1, 1) and len(others) == 2

@@ -68,8 +68,8 @@ def _grid_axes(sizes, n_pos_dims):
                                  f'1 to {len(sizes)}')
     long = [i for i, n in enumerate(sizes) if n > 1]
     if len(long) > n_pos_dims:
-        raise ArgumentValueError('n_pos_dims', f'{n_pos_dims}, but the token grid {sizes} has {len(long)} axes with more than one token',
-                                 f'{len(long)} or more, or give positions')
+        got = f'{n_pos_dims}, but the token grid {sizes} has {len(long)} axes with more than one token'
+        raise ArgumentValueError('n_pos_dims', got, f'{len(long)} or more, or give positions')
     spare = [i for i in reversed(range(len(sizes))) if i not in long]
     return sorted(long + spare[:n_pos_dims - len(long)])
 

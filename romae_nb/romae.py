@@ -20,8 +20,8 @@ from timm.models._features import FeatureGetterNet, feature_take_indices
 from timm.models._input import update_model_input_size
 
 from .checks import ArgumentValueError, choice, flag, instance, keywords, rate, shown, whole
-from .encoder import (ENCODER_SIZES, Dense, EncoderConfig, Factorized, Packed, PlainRmsNorm, layout_for, make_blocks, renamed, rope_angles_of,
-                              run_blocks)
+from .encoder import (ENCODER_SIZES, Dense, EncoderConfig, Factorized, Packed, PlainRmsNorm, layout_for,
+                              make_blocks, renamed, rope_angles_of, run_blocks)
 from .positions import _each, _wholes
 from .rope import saved_p
 from .tokens import ChannelEmbed, Tokens, prepend_at_origin, tokenize
@@ -128,7 +128,8 @@ def as_given(
 # %% ../nbs/05_romae.ipynb #5d82ca70
 _OWN_NAMES = {'d_model': 'embed_dim', 'nhead': 'num_heads', 'dim_feedforward': 'mlp_dim', 'layer_norm_eps': 'norm_eps', 'hidden_drop_rate': 'proj_drop_rate',
               'd_model // nhead': 'embed_dim // num_heads',                 # timm's names for fields of EncoderConfig
-              'size': 'tubelet_size', 'channels': 'in_chans', 'per_channel': 'channel_tokens', 'pad': 'dynamic_img_pad'}     # and of Tubelets
+              'size': 'tubelet_size', 'channels': 'in_chans',       # and of Tubelets
+              'per_channel': 'channel_tokens', 'pad': 'dynamic_img_pad'}
 
 # %% ../nbs/05_romae.ipynb #5d2e4d45
 class RoMAE(nn.Module):
@@ -188,7 +189,8 @@ class RoMAE(nn.Module):
         self.weight_init = choice('weight_init', weight_init, ('trunc_normal', 'torch'))
         self.embed = TubeletEmbed(self.cfg, cut, class_token, **dd)
         self.blocks = make_blocks(self.cfg, **dd)
-        self.feature_info = [dict(module=f'blocks.{i}', num_chs=cfg.d_model, reduction=self.tubelet_size[1]) for i in range(cfg.depth)]
+        self.feature_info = [dict(module=f'blocks.{i}', num_chs=cfg.d_model, reduction=self.tubelet_size[1])
+                             for i in range(cfg.depth)]
         self.head_drop = nn.Dropout(drop_rate)
         self._make_head(num_classes, ('token' if class_token else 'avg') if global_pool is None else global_pool, **dd)
         self.init_weights(needs_reset=False)
@@ -399,8 +401,8 @@ def get_intermediate_layers(self:RoMAE,
     "Outputs of the last blocks, as timm's ViTs and DINO give them; `forward_intermediates` does more."
     fmt = 'NCHW' if flag('reshape', reshape) else 'NLC'
     with renamed({'indices': 'n', 'output_fmt': 'reshape'}):
-        return self.forward_intermediates(values, n, return_prefix_tokens, norm, output_fmt=fmt, intermediates_only=True,
-                                          positions=positions, pad_mask=pad_mask)
+        return self.forward_intermediates(values, n, return_prefix_tokens, norm,
+                                          output_fmt=fmt, intermediates_only=True, positions=positions, pad_mask=pad_mask)
 
 # %% ../nbs/05_romae.ipynb #3eaca354
 @patch
@@ -490,11 +492,12 @@ class RoMAEFeatures(FeatureGetterNet):
     def __init__(self,
         model:RoMAE,                      # whose blocks are read
         out_indices:int|list[int]=4,      # as for `forward_intermediates`
-        output_fmt:str|None=None,         # one of 'NCHW', 'NHWC', 'NLC', 'NCL'; None: maps of images, tokens of all else
+        output_fmt:str|None=None,         # 'NCHW', 'NHWC', 'NLC' or 'NCL'; None: maps of images, tokens of all else
         **kwargs                          # timm's: norm, prune, out_map, return_dict
     ):
         self_chosen, image = output_fmt is None, not model.cut.per_channel and model.cut.n_pos_dims == 2
-        fmt = choice('output_fmt', getattr(output_fmt, 'value', output_fmt), (None, *_FORMATS)) or ('NCHW' if image else 'NLC')
+        fmt = choice('output_fmt', getattr(output_fmt, 'value', output_fmt), (None, *_FORMATS))
+        if fmt is None: fmt = 'NCHW' if image else 'NLC'
         super().__init__(model, out_indices, output_fmt=fmt, **kwargs)
         self.self_chosen = self_chosen
 
@@ -506,8 +509,8 @@ class RoMAEFeatures(FeatureGetterNet):
         "Features of a batch."
         series = isinstance(values, Ragged) or values.ndim == 3
         fmt = 'NLC' if series and self.self_chosen else self.output_fmt
-        return self.model.forward_intermediates(values, self.out_indices, norm=self.norm, output_fmt=fmt, intermediates_only=True,
-                                                positions=positions, pad_mask=pad_mask)
+        return self.model.forward_intermediates(values, self.out_indices, norm=self.norm, output_fmt=fmt,
+                                                intermediates_only=True, positions=positions, pad_mask=pad_mask)
 
 # %% ../nbs/05_romae.ipynb #07679484
 _ARGS = tuple(inspect.signature(RoMAE.__init__).parameters)[1:]
@@ -530,7 +533,8 @@ def _create_romae(name, pretrained=False, **kwargs):
                                 feature_cfg=features, **(size | kwargs))
 
 # what others call our arguments
-_OTHER_WORDS = {'patch_size': 'tubelet_size', 'd_model': 'embed_dim', 'nhead': 'num_heads', 'use_cls': 'class_token', 'n_channels': 'in_chans'}
+_OTHER_WORDS = {'patch_size': 'tubelet_size', 'd_model': 'embed_dim', 'nhead': 'num_heads', 'use_cls': 'class_token',
+                'n_channels': 'in_chans'}
 
 def as_saved(
     kw:dict,  # keywords of a `RoMAE`, as a file has them: embed_dim, num_heads, n_pos_dims, p

@@ -50,8 +50,8 @@ def _check_turning(p, width):
     for axis, share in enumerate(p):
         pairs, turning = _axis_pairs(width, share)
         if share > 0 and not turning:
-            raise ArgumentValueError('p', f'{share}, which turns none of the {pairs} pairs that a head has for axis {axis}',
-                                     f'{1 / pairs:g} or more, a wider head, or 0 to turn nothing on purpose')
+            got = f'{share}, which turns none of the {pairs} pairs that a head has for axis {axis}'
+            raise ArgumentValueError('p', got, f'{1 / pairs:g} or more, a wider head, or 0 to turn nothing on purpose')
 
 def saved_p(
     p:float|tuple[float, ...],  # as a file has it
@@ -151,8 +151,7 @@ class NDPRope(nn.Module):
     ) -> tuple[Tensor, Tensor]: # cosine and sine, each (..., N, D * axis_dim / 2), float32 whatever autocast says
         "Cosine and sine of every token's angles: once per forward, handed to all layers."
         if not isinstance(positions, Tensor) or positions.ndim < 2 or positions.shape[-2] != self.n_dims:
-            got = f'shape {tuple(positions.shape)}' if isinstance(positions, Tensor) else f'a {type(positions).__name__}'
-            raise ArgumentValueError('positions', got, f'a Tensor (..., {self.n_dims}, N), one row per axis')
+            raise ArgumentValueError('positions', shown(positions), f'a Tensor (..., {self.n_dims}, N), one row per axis')
         positions = positions if positions.dtype == torch.float64 else positions.float()
         angles = rope_angles(positions, self.frequencies(positions.device, positions.dtype))
         return angles.cos().float(), angles.sin().float()

@@ -67,8 +67,9 @@ def unpatchify(
     (t, h, w), (p1, p2, p3) = _size('grid', grid), _size('tubelet_size', tubelet_size)
     if not _in_graph(): channels = channels if isinstance(channels, torch.SymInt) else whole('channels', channels, 1)
     if tokens.shape[1:] != (t * h * w, p1 * p2 * p3 * channels):
-        raise ArgumentValueError('tokens', f'shape {tuple(tokens.shape)}', f'(B, {t * h * w}, {p1 * p2 * p3 * channels}) for '
-                                 f'grid={tuple(grid)}, tubelet_size={tuple(tubelet_size)}, channels={channels}')
+        takes = (f'(B, {t * h * w}, {p1 * p2 * p3 * channels}) for '
+                 f'grid={tuple(grid)}, tubelet_size={tuple(tubelet_size)}, channels={channels}')
+        raise ArgumentValueError('tokens', f'shape {tuple(tokens.shape)}', takes)
     x = tokens.reshape(-1, t, h, w, p1, p2, p3, channels)
     return x.permute(0, 1, 4, 7, 2, 5, 3, 6).reshape(-1, t * p1, channels, h * p2, w * p3)
 
@@ -177,7 +178,8 @@ class Ragged:
         if _in_graph(): return
         if not isinstance(self.data, Tensor) or not self.data.ndim:
             raise ArgumentTypeError('data', shown(self.data), 'a Tensor (total, ...)')
-        if not isinstance(self.offsets, Tensor) or self.offsets.ndim != 1 or not len(self.offsets) or self.offsets.is_floating_point():
+        numbers = isinstance(self.offsets, Tensor) and not self.offsets.is_floating_point()
+        if not numbers or self.offsets.ndim != 1 or not len(self.offsets):
             raise ArgumentTypeError('offsets', shown(self.offsets), 'a Tensor (B + 1,) of whole numbers')
         if type(self.max_len) is not int: self.max_len = whole('max_len', self.max_len, 0)
 
@@ -366,15 +368,15 @@ def check_tokens(
 def check_rows(
     rows:Tensor|Ragged,  # a pad_mask, (B, N) bool, True = padding; or any Ragged quantity
 ):
-    "Raise ValueError for a row without a real token, on a CPU, where looking costs nothing, and not in graphs. `check_batch` looks everywhere."
+    "Raise ValueError for a row without a real token, on a CPU alone: looking is free there. Not in graphs."
     if rows.device.type != 'cpu' or _in_graph(): return
     empty = rows.all(1) if isinstance(rows, Tensor) else rows.lengths == 0
     if empty.any(): raise _all_padding(int(empty.nonzero()[0, 0]), int(empty.sum()), len(empty))
 
 def _all_padding(first, n, rows):
     return ArgumentValueError('pad_mask', f'a batch whose row {first} is all padding ({n} of {rows} rows are)',
-                              'one real token per row or more; True is padding: an attention_mask as in Hugging Face says the opposite, '
-                              'give ~attention_mask.bool()')
+                              'one real token per row or more; True is padding: an attention_mask as in Hugging Face '
+                              'says the opposite, give ~attention_mask.bool()')
 
 # %% ../nbs/02_tubelets.ipynb #71ed87ac
 def check_batch(
