@@ -64,11 +64,12 @@ def _grid_axes(sizes, n_pos_dims):
     "Indices of the `n_pos_dims` axes to keep: every one with several tokens, filled up with the last ones."
     if not _in_graph(): n_pos_dims = whole('n_pos_dims', n_pos_dims)
     if not 1 <= n_pos_dims <= len(sizes):
-        raise ArgumentValueError('n_pos_dims', f'{n_pos_dims} for a grid of {len(sizes)} axes {sizes}', f'1 to {len(sizes)}')
+        raise ArgumentValueError('n_pos_dims', f'{n_pos_dims} for a grid of {len(sizes)} axes {sizes}',
+                                 f'1 to {len(sizes)}')
     long = [i for i, n in enumerate(sizes) if n > 1]
     if len(long) > n_pos_dims:
-        raise ArgumentValueError('n_pos_dims', f'{n_pos_dims}, but the token grid {sizes} has {len(long)} axes with more than one token',
-                                 f'{len(long)} or more, or give positions')
+        got = f'{n_pos_dims}, but the token grid {sizes} has {len(long)} axes with more than one token'
+        raise ArgumentValueError('n_pos_dims', got, f'{len(long)} or more, or give positions')
     spare = [i for i in reversed(range(len(sizes))) if i not in long]
     return sorted(long + spare[:n_pos_dims - len(long)])
 
@@ -83,7 +84,8 @@ def tubelet_centers(
     for i, c in enumerate(coords): _tensor(f'coords[{i}]', c, 'a tensor (n,)', 1)
     tubelet_size = _wholes('tubelet_size', tubelet_size, 'whole numbers of 1 or more, one per axis')
     if len(coords) != len(tubelet_size):
-        raise ArgumentValueError('tubelet_size', f'{len(tubelet_size)} sizes for {len(coords)} axes of coords', 'one per axis')
+        raise ArgumentValueError('tubelet_size', f'{len(tubelet_size)} sizes for {len(coords)} axes of coords',
+                                 'one per axis')
     for i, (c, p) in enumerate(zip(coords, tubelet_size)):
         if c.ndim != 1 or len(c) % p:
             raise ArgumentValueError(f'coords[{i}]', shown(c), f'a tensor (n,) with n divisible by {p}')
@@ -101,7 +103,8 @@ class Rebase:
     def __post_init__(self):
         self.origin = _numbers('origin', self.origin, 'one finite number per axis')
         if not self.origin: raise ArgumentValueError('origin', '()', 'one finite number per axis, of one axis or more')
-        self.scale = _numbers('scale', self.scale, f'{len(self.origin)} numbers above 0, one per axis', len(self.origin), above=0)
+        self.scale = _numbers('scale', self.scale, f'{len(self.origin)} numbers above 0, one per axis',
+                              len(self.origin), above=0)
         self.start = _float('start', self.start)
 
     def _columns(self, like):
@@ -127,7 +130,8 @@ class Rebase:
 def _check_axes(positions, n):
     instance('positions', positions, Tensor, f'a Tensor (..., {n}, N)')
     if positions.ndim < 2 or positions.shape[-2] != n:
-        raise ArgumentValueError('positions', f'shape {tuple(positions.shape)}', f'(..., {n}, N) for a Rebase of {n} axes')
+        raise ArgumentValueError('positions', f'shape {tuple(positions.shape)}',
+                                 f'(..., {n}, N) for a Rebase of {n} axes')
 
 def fit_rebase(
     rows:list[Tensor],            # positions of the training samples, each (D, n)
@@ -139,12 +143,14 @@ def fit_rebase(
     if not by_step: unit = _numbers('unit', unit, "'step' or one positive number per axis", above=0)
     origin = torch.stack([r.double().amin(1) for r in rows]).amin(0).tolist()
     scale = [_median_step(rows, d) for d in range(len(origin))] if by_step else unit
-    if len(scale) != len(origin): raise ArgumentValueError('unit', f'{len(scale)} scales', f'{len(origin)}, one per axis')
+    if len(scale) != len(origin):
+        raise ArgumentValueError('unit', f'{len(scale)} scales', f'{len(origin)}, one per axis')
     return Rebase(tuple(origin), tuple(scale))
 
 def _check_position_rows(rows):
     takes = '(D, n) tensors with one D'
-    if not isinstance(rows, (list, tuple)): raise ArgumentTypeError('rows', f'a {type(rows).__name__}', f'a list of {takes}')
+    if not isinstance(rows, (list, tuple)):
+        raise ArgumentTypeError('rows', f'a {type(rows).__name__}', f'a list of {takes}')
     for r in rows: instance('rows', r, Tensor, takes)
     if not rows or not all(r.ndim == 2 and r.shape[0] == rows[0].shape[0] for r in rows):
         raise ArgumentValueError('rows', f'shapes {[tuple(r.shape) for r in rows][:3]}', takes)

@@ -67,8 +67,9 @@ def unpatchify(
     (t, h, w), (p1, p2, p3) = _size('grid', grid), _size('tubelet_size', tubelet_size)
     if not _in_graph(): channels = channels if isinstance(channels, torch.SymInt) else whole('channels', channels, 1)
     if tokens.shape[1:] != (t * h * w, p1 * p2 * p3 * channels):
-        raise ArgumentValueError('tokens', f'shape {tuple(tokens.shape)}', f'(B, {t * h * w}, {p1 * p2 * p3 * channels}) for '
-                                 f'grid={tuple(grid)}, tubelet_size={tuple(tubelet_size)}, channels={channels}')
+        takes = (f'(B, {t * h * w}, {p1 * p2 * p3 * channels}) for '
+                 f'grid={tuple(grid)}, tubelet_size={tuple(tubelet_size)}, channels={channels}')
+        raise ArgumentValueError('tokens', f'shape {tuple(tokens.shape)}', takes)
     x = tokens.reshape(-1, t, h, w, p1, p2, p3, channels)
     return x.permute(0, 1, 4, 7, 2, 5, 3, 6).reshape(-1, t * p1, channels, h * p2, w * p3)
 
@@ -111,9 +112,12 @@ class Tubelets:
         set_('per_channel', flag('per_channel', self.per_channel))
         set_('pad', flag('pad', self.pad))
         if self.per_channel and self.n_pos_dims < 2:
-            raise ArgumentValueError('n_pos_dims', f'{self.n_pos_dims} for tokens per channel', '2 or more, the first axis is the channel')
+            raise ArgumentValueError('n_pos_dims', f'{self.n_pos_dims} for tokens per channel',
+                                     '2 or more, the first axis is the channel')
         if self.patch_dim > 2**24:
-            raise ArgumentValueError('size', f'{self.size} of {self.channels} channels, {self.patch_dim:,} numbers in a token', f'{2**24:,} at most')
+            raise ArgumentValueError('size',
+                                     f'{self.size} of {self.channels} channels, {self.patch_dim:,} numbers in a token',
+                                     f'{2**24:,} at most')
 
     @property
     def patch_dim(self): return prod(self.size) * (1 if self.per_channel else self.channels)     # numbers in a token, P
@@ -126,7 +130,9 @@ class Tubelets:
         "Cut. Raises ValueError where sizes do not fit."
         got = to_5d(values).shape[2]
         if self.per_channel and values.ndim == 3 and got == 1 and self.patch_dim == 1: return values
-        if got != self.channels: raise ArgumentValueError('values', f'{got} channels in shape {tuple(values.shape)}', f'{self.channels} (in_chans)')
+        if got != self.channels:
+            raise ArgumentValueError('values', f'{got} channels in shape {tuple(values.shape)}',
+                                     f'{self.channels} (in_chans)')
         if not self.per_channel: return patchify(self.whole(values), self.size)
         x = self.whole(values).transpose(1, 2)                                                    # (B, C, T, H, W)
         return patchify(x.flatten(0, 1).unsqueeze(2), self.size).unflatten(0, x.shape[:2]).flatten(1, 2)
@@ -170,8 +176,10 @@ class Ragged:
 
     def __post_init__(self):
         if _in_graph(): return
-        if not isinstance(self.data, Tensor) or not self.data.ndim: raise ArgumentTypeError('data', shown(self.data), 'a Tensor (total, ...)')
-        if not isinstance(self.offsets, Tensor) or self.offsets.ndim != 1 or not len(self.offsets) or self.offsets.is_floating_point():
+        if not isinstance(self.data, Tensor) or not self.data.ndim:
+            raise ArgumentTypeError('data', shown(self.data), 'a Tensor (total, ...)')
+        numbers = isinstance(self.offsets, Tensor) and not self.offsets.is_floating_point()
+        if not numbers or self.offsets.ndim != 1 or not len(self.offsets):
             raise ArgumentTypeError('offsets', shown(self.offsets), 'a Tensor (B + 1,) of whole numbers')
         if type(self.max_len) is not int: self.max_len = whole('max_len', self.max_len, 0)
 
@@ -196,7 +204,8 @@ class Ragged:
     ) -> 'Ragged':    # the same rows holding `data`
         "Another quantity of the same tokens. Raises ValueError where the number of tokens differs."
         if data.shape[0] != self.data.shape[0]:
-            raise ArgumentValueError('data', f'{data.shape[0]} tokens', f'{self.data.shape[0]}, as the other quantities of this batch have')
+            raise ArgumentValueError('data', f'{data.shape[0]} tokens',
+                                     f'{self.data.shape[0]}, as the other quantities of this batch have')
         return replace(self, data=data)
 
 # %% ../nbs/02_tubelets.ipynb #25c45347
@@ -206,9 +215,11 @@ def check_mask(
     shape:tuple[int, ...], # (B, N) that the tokens have
 ):
     "Raise ValueError unless `mask` is bool and of that shape."
-    if not isinstance(mask, Tensor): raise ArgumentValueError(name, f'a {type(mask).__name__}', f'a bool Tensor of shape {tuple(shape)}')
+    if not isinstance(mask, Tensor):
+        raise ArgumentValueError(name, f'a {type(mask).__name__}', f'a bool Tensor of shape {tuple(shape)}')
     if mask.dtype != torch.bool: raise ArgumentValueError(name, f'type {mask.dtype}', 'torch.bool')
-    if tuple(mask.shape) != tuple(shape): raise ArgumentValueError(name, f'shape {tuple(mask.shape)}', f'{tuple(shape)}, one entry per token')
+    if tuple(mask.shape) != tuple(shape):
+        raise ArgumentValueError(name, f'shape {tuple(mask.shape)}', f'{tuple(shape)}, one entry per token')
 
 # %% ../nbs/02_tubelets.ipynb #4a5eab39
 def _offsets(lengths): return F.pad(lengths.cumsum(0), (1, 0))
@@ -219,7 +230,8 @@ def from_rows(cls:Ragged,
 ) -> Ragged:            # of as many rows
     "Pack samples one behind another. Raises ValueError for no rows or rows of different widths."
     takes = '(n, ...) tensors that differ in n only'
-    if not isinstance(rows, (list, tuple)): raise ArgumentTypeError('rows', f'a {type(rows).__name__}', f'a list of {takes}')
+    if not isinstance(rows, (list, tuple)):
+        raise ArgumentTypeError('rows', f'a {type(rows).__name__}', f'a list of {takes}')
     for r in rows: instance('rows', r, Tensor, takes)
     if not rows or len({tuple(r.shape[1:]) for r in rows}) != 1 or rows[0].ndim < 1:
         raise ArgumentValueError('rows', f'shapes {[tuple(r.shape) for r in rows][:4]}', takes)
@@ -321,7 +333,8 @@ def same_rows(
     if not x.offsets.equal(like.offsets): raise _other_lengths(name, x, like)
 
 def _other_lengths(name, x, like):
-    return ArgumentValueError(name, f'rows of lengths {x.lengths.tolist()[:6]}', f'{like.lengths.tolist()[:6]}, as the values have')
+    return ArgumentValueError(name, f'rows of lengths {x.lengths.tolist()[:6]}',
+                              f'{like.lengths.tolist()[:6]}, as the values have')
 
 # %% ../nbs/02_tubelets.ipynb #8afcbdf8
 def check_tokens(
@@ -332,33 +345,38 @@ def check_tokens(
 ):
     "Raise ValueError unless tokens, positions and padding have the shapes they must have. Looks at no values."
     for name, t in (('values', x), ('positions', positions)):
-        if not isinstance(t, (Tensor, Ragged)): raise ArgumentValueError(name, f'a {type(t).__name__}', 'a Tensor or a Ragged')
+        if not isinstance(t, (Tensor, Ragged)):
+            raise ArgumentValueError(name, f'a {type(t).__name__}', 'a Tensor or a Ragged')
     if isinstance(x, Ragged) != isinstance(positions, Ragged):
-        raise ArgumentValueError('positions', f'{type(positions).__name__} for tokens in a {type(x).__name__}', 'the same kind')
+        raise ArgumentValueError('positions', f'{type(positions).__name__} for tokens in a {type(x).__name__}',
+                                 'the same kind')
     if isinstance(x, Ragged):
         want, shape = f'(total, D) = {(x.shape[0], n_pos_dims)}', (x.shape[0], n_pos_dims)
-        if pad_mask is not None: raise ArgumentValueError('pad_mask', 'one beside a Ragged batch, which has no padding', 'None')
+        if pad_mask is not None:
+            raise ArgumentValueError('pad_mask', 'one beside a Ragged batch, which has no padding', 'None')
         same_rows('positions', positions, x)
-        if x.data.ndim != 2: raise ArgumentValueError('tokens', f'Ragged data of shape {tuple(x.shape)}', '(total, width)')
+        if x.data.ndim != 2:
+            raise ArgumentValueError('tokens', f'Ragged data of shape {tuple(x.shape)}', '(total, width)')
     else:
         if x.ndim != 3: raise ArgumentValueError('tokens', f'shape {tuple(x.shape)}', '(B, N, width)')
         want, shape = f'(B, D, N) = {(x.shape[0], n_pos_dims, x.shape[1])}', (x.shape[0], n_pos_dims, x.shape[1])
         if pad_mask is not None: check_mask('pad_mask', pad_mask, x.shape[:2])
     if tuple(positions.shape) != shape: raise ArgumentValueError('positions', f'shape {tuple(positions.shape)}', want)
-    if not positions.dtype.is_floating_point: raise ArgumentValueError('positions', f'type {positions.dtype}', 'a floating-point type')
+    if not positions.dtype.is_floating_point:
+        raise ArgumentValueError('positions', f'type {positions.dtype}', 'a floating-point type')
 
 def check_rows(
     rows:Tensor|Ragged,  # a pad_mask, (B, N) bool, True = padding; or any Ragged quantity
 ):
-    "Raise ValueError for a row without a real token, on a CPU, where looking costs nothing, and not in graphs. `check_batch` looks everywhere."
+    "Raise ValueError for a row without a real token, on a CPU alone: looking is free there. Not in graphs."
     if rows.device.type != 'cpu' or _in_graph(): return
     empty = rows.all(1) if isinstance(rows, Tensor) else rows.lengths == 0
     if empty.any(): raise _all_padding(int(empty.nonzero()[0, 0]), int(empty.sum()), len(empty))
 
 def _all_padding(first, n, rows):
     return ArgumentValueError('pad_mask', f'a batch whose row {first} is all padding ({n} of {rows} rows are)',
-                              'one real token per row or more; True is padding: an attention_mask as in Hugging Face says the opposite, '
-                              'give ~attention_mask.bool()')
+                              'one real token per row or more; True is padding: an attention_mask as in Hugging Face '
+                              'says the opposite, give ~attention_mask.bool()')
 
 # %% ../nbs/02_tubelets.ipynb #71ed87ac
 def check_batch(
@@ -393,7 +411,8 @@ def check_batch(
 def _check_shapes(values, positions, pad_mask):
     instance('positions', positions, (Tensor, Ragged), 'a Tensor (B, D, N), or a Ragged (total, D)')
     axis = 1 if isinstance(positions, Ragged) else -2
-    if len(positions.shape) < 2: raise ArgumentValueError('positions', f'shape {tuple(positions.shape)}', '(B, D, N), or Ragged (total, D)')
+    if len(positions.shape) < 2:
+        raise ArgumentValueError('positions', f'shape {tuple(positions.shape)}', '(B, D, N), or Ragged (total, D)')
     check_tokens(values, positions, positions.shape[axis], pad_mask)
     if isinstance(positions, Ragged): _check_same_rows('positions', positions, values)
 
@@ -402,7 +421,8 @@ def _check_same_rows(name, x, values):
     if isinstance(x, Ragged) != isinstance(values, Ragged):
         raise ArgumentValueError(name, f'a {type(x).__name__} for values in a {type(values).__name__}', 'the same kind')
     if name == 'mask': check_mask(name, x.data if isinstance(x, Ragged) else x, values.shape[:1] if isinstance(x, Ragged) else values.shape[:2])
-    if isinstance(x, Ragged) and not (len(x) == len(values) and x.offsets.equal(values.offsets)): raise _other_lengths(name, x, values)
+    if isinstance(x, Ragged) and not (len(x) == len(values) and x.offsets.equal(values.offsets)):
+        raise _other_lengths(name, x, values)
 
 # %% ../nbs/02_tubelets.ipynb #2f129d14
 def _first_row(x, bad): return int(x.row_ids[bad.nonzero()[0, 0]])

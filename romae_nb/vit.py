@@ -35,14 +35,17 @@ def check_vit(
         raise ArgumentTypeError('encoder', got, 'a plain PatchEmbed, whose patches know nothing of each other')
     if not all(isinstance(b, Block) for b in vit.blocks):
         raise ArgumentTypeError('encoder', f'blocks of type {type(vit.blocks[0]).__name__}', "timm's Block")
-    if vit.num_classes: raise ArgumentValueError('encoder', f'one with a head of {vit.num_classes} classes', 'one made with num_classes=0')
+    if vit.num_classes:
+        raise ArgumentValueError('encoder', f'one with a head of {vit.num_classes} classes',
+                                 'one made with num_classes=0')
     if any(n % p for n, p in zip(embed.img_size, embed.patch_size)) and not (embed.dynamic_img_pad and vit.dynamic_img_size):
         raise ArgumentValueError('img_size', f'{tuple(embed.img_size)} for patches of {tuple(embed.patch_size)}',
                                  'multiples, or dynamic_img_size=True with dynamic_img_pad=True')
     if not isinstance(vit.patch_drop, nn.Identity):
         raise ArgumentValueError('encoder', 'patch_drop_rate above 0', '0, the mask decides which tokens are seen')
     if vit.attn_pool is not None:
-        raise ArgumentValueError('encoder', f'global_pool={vit.global_pool!r}', "'token' or '', pre-training never reaches a pooling layer")
+        raise ArgumentValueError('encoder', f'global_pool={vit.global_pool!r}',
+                                 "'token' or '', pre-training never reaches a pooling layer")
     if not isinstance(vit.fc_norm, nn.Identity):
         raise ArgumentValueError('encoder', 'a norm behind the pooling (fc_norm), which pre-training never reaches',
                                  "global_pool='token' or '', which keeps the norm behind the blocks; to_timm moves it")
@@ -60,7 +63,8 @@ def set_positions(
 ):
     "Choose a ViT's position table. Raises ValueError for a kind that is not known, or a model without a table."
     if choice('encoder_pos', kind, VISION_POSITIONS) == 'learned': return
-    if vit.pos_embed is None: raise ArgumentValueError('encoder_pos', "'sincos2d' for a model without a position table", "'learned'")
+    if vit.pos_embed is None:
+        raise ArgumentValueError('encoder_pos', "'sincos2d' for a model without a position table", "'learned'")
     table = sincos_positions(grid_positions(vit.patch_embed.grid_size).T, vit.embed_dim)
     front = table.new_zeros(vit.pos_embed.shape[1] - len(table), vit.embed_dim)
     vit.pos_embed.data.copy_(torch.cat([front, table])[None])
@@ -75,17 +79,22 @@ def vit_tokens(
 ) -> Tokens:                     # patches, (B, N, P), and the position table of their grid
     "Patches of images. Raises ValueError where a batch is no batch of images of the model's size."
     for name, x in (('positions', positions), ('pad_mask', pad_mask)):
-        if x is not None: raise ArgumentValueError(name, f'a {type(x).__name__} for a ViT', 'None, its tokens are the patches of an image')
+        if x is not None:
+            raise ArgumentValueError(name, f'a {type(x).__name__} for a ViT',
+                                     'None, its tokens are the patches of an image')
     cut = _check_images(vit, values)
     tokens, grid = tokenize(values, None, None, cut), cut.grid(values)[1:]
     return replace(tokens, table=_table(vit, grid))
 
 def _check_images(vit, values):
-    if not isinstance(values, Tensor): raise ArgumentValueError('values', f'a {type(values).__name__}', 'images, a Tensor (B, C, H, W)')
+    if not isinstance(values, Tensor):
+        raise ArgumentValueError('values', f'a {type(values).__name__}', 'images, a Tensor (B, C, H, W)')
     x = values.squeeze(1) if values.ndim == 5 and values.shape[1] == 1 else values
-    if x.ndim != 4 or x.shape[1] != vit.in_chans: raise ArgumentValueError('values', f'shape {tuple(values.shape)}', f'(B, {vit.in_chans}, H, W)')
+    if x.ndim != 4 or x.shape[1] != vit.in_chans:
+        raise ArgumentValueError('values', f'shape {tuple(values.shape)}', f'(B, {vit.in_chans}, H, W)')
     if vit.patch_embed.strict_img_size and tuple(x.shape[2:]) != tuple(vit.patch_embed.img_size):
-        raise ArgumentValueError('values', f'images of {tuple(x.shape[2:])}', f'{tuple(vit.patch_embed.img_size)} (set_input_size, or dynamic_img_size=True)')
+        raise ArgumentValueError('values', f'images of {tuple(x.shape[2:])}',
+                                 f'{tuple(vit.patch_embed.img_size)} (set_input_size, or dynamic_img_size=True)')
     return vit_tubelets(vit)
 
 def _table(vit, grid):

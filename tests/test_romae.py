@@ -126,6 +126,7 @@ def test_timm_extracts_attention():
     assert m(v, p, pad).allclose(plain, atol=1e-5)
     names = [n for n in maps(v)]
     assert names == ['blocks.0.attn.attn_drop', 'blocks.1.attn.attn_drop']
+    with pytest.raises(RuntimeError, match='No node names found'): AttentionExtract(timm.create_model('romae_tiny_shallow', num_classes=2), method='fx')
     for probs in maps(v).values(): assert probs.shape == (len(v), 2, v.shape[1] + 1, v.shape[1] + 1) and torch.allclose(probs.sum(-1), torch.ones(()))
 
 

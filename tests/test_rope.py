@@ -100,7 +100,7 @@ def test_bad_settings_are_named():
         with pytest.raises(ValueError, match=match): NDPRope(**kw)
     for kw, match in [(dict(p='much'), "p: got 'much'; takes a number, or one per axis"), (dict(base=True), 'base: got True'), (dict(n_dims=2.), 'n_dims: got 2.0')]:
         with pytest.raises(TypeError, match=match): NDPRope(**dict(head_dim=8) | kw)
-    with pytest.raises(ValueError, match=r'positions: got shape \(3, 4\).*\(..., 2, N\)'): NDPRope(8, 2)(torch.zeros(3, 4))
+    with pytest.raises(ValueError, match=r'positions: got an array of shape \(3, 4\).*\(..., 2, N\)'): NDPRope(8, 2)(torch.zeros(3, 4))
 
 
 # %% 9668ff9d
