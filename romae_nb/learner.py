@@ -182,10 +182,14 @@ def fit_cosine(self:TokenLearner,
     reset_opt:bool=False,        # start with a fresh optimizer
 ):
     "Fit with a linear warm-up and half a cosine."
-    n_epoch, min_lr, wd = whole('n_epoch', n_epoch, 1), number('min_lr', min_lr, low=0), number('wd', wd, low=0, none=True)
-    layer_decay, lr_rule = number('layer_decay', layer_decay, above=0, high=1, none=True), choice('lr_rule', lr_rule, LR_RULES)
-    warmup_epochs, warmup_steps = number('warmup_epochs', warmup_epochs), whole('warmup_steps', warmup_steps, none=True)
-    lr, reset_opt, cbs = _checked_rate(lr), flag('reset_opt', reset_opt), callbacks_of(cbs)
+    n_epoch = whole('n_epoch', n_epoch, 1)
+    lr, min_lr = _checked_rate(lr), number('min_lr', min_lr, low=0)
+    warmup_epochs = number('warmup_epochs', warmup_epochs)
+    warmup_steps = whole('warmup_steps', warmup_steps, none=True)
+    layer_decay = number('layer_decay', layer_decay, above=0, high=1, none=True)
+    choice('lr_rule', lr_rule, LR_RULES)
+    wd = number('wd', wd, low=0, none=True)
+    cbs, reset_opt = callbacks_of(cbs), flag('reset_opt', reset_opt)
     if self.opt is None or reset_opt: self.create_opt()
     steps = max([1, *(cb.steps for cb in self.cbs + L(cbs) if isinstance(cb, Accumulate))])
     warmup = _warmup(warmup_epochs, warmup_steps, n_epoch, self._n_batches() / steps)
@@ -288,9 +292,9 @@ def pretrain_learner(
     seed:int=0,              # of the masks
     seeds:Seeds|None=None,   # of weights, masks, dropout and order, each for itself; `seed` then counts no more
     baseline:bool=True,      # record the loss of predicting the mean beside the model's
-    opt_func=partial(Adam, sqr_mom=.95),  # AdamW with MAE's second moment; or any of timm's by name: 'adamw', 'lamb', 'lars', ...; those of Adam's kind with that moment, too
+    opt_func=partial(Adam, sqr_mom=.95),  # AdamW with MAE's second moment, see `moments`; or any of timm's by name: 'lamb', ...
     opt_kw:dict|None=None,   # for timm's: betas, momentum, eps, ...
-    wd:float|None=.05,       # MAE's; norms, biases and tokens are spared; None leaves it to the optimizer
+    wd:float|None=.05,       # MAE's; norms, biases and tokens are spared; None: the optimizer's own
     cbs=None,                # further callbacks
     verbose:bool=True,       # print what was read off the data
     **kwargs                 # for `MaskedAutoencoder` (decoder_depth, mask_fn, loss, loss_kw, norm_targets, ...) and `Learner` (lr, path, moms, ...)
@@ -300,7 +304,8 @@ def pretrain_learner(
     inputs, _ = _first_batch(dls)
     geometry = batch_geometry(*inputs)
     _check_scaling(model, dls)
-    opt_kw, wd = moments(opt_func, opt_kw), number('wd', wd, low=0, none=True)
+    wd = number('wd', wd, low=0, none=True)
+    opt_kw = moments(opt_func, opt_kw)
     own_loss = learner_kw.pop('loss_func', None)
     with _seeded(seeds, dls) as more: name, mae = _pretrain_model(model, geometry, mask_ratio, encoder_kw, model_kw)
     learner_kw = dict(loss_func=MaskedLoss(mae), opt_func=sparing(opt_func, mae, **opt_kw or {}), wd=wd) | learner_kw
@@ -314,7 +319,8 @@ def pretrain_learner(
 # %% ../nbs/23_learner.ipynb #5aaa93f2
 def _set_loss(learn, loss_func):
     "A loss of the user's in place of the model's, see `MaskedPretraining`."
-    function('loss_func', loss_func, "a function (pred, values, mask[, pad_mask[, value_mask]]) -> number; None takes the model's, whose kind `loss` says")
+    takes = 'a function (pred, values, mask[, pad_mask[, value_mask]]) -> number; `loss` chooses a kind of the model\'s own'
+    function('loss_func', loss_func, takes)
     learn.loss_func = learn.masked_pretraining.own_loss = loss_func
 
 # %% ../nbs/23_learner.ipynb #49cc9cc6
@@ -407,7 +413,7 @@ def finetune_learner(
     groups:str='layers',       # parameter groups: 'layers' or 'head'
     opt_func=Adam,             # fastai's AdamW; or any of timm's by name: 'adamw', 'lamb', 'lars', ...
     opt_kw:dict|None=None,     # for timm's: betas, momentum, eps, ...
-    wd:float|None=.05,         # as in pre-training; norms, biases and tokens are spared; None leaves it to the optimizer
+    wd:float|None=.05,         # as in pre-training; norms, biases and tokens are spared; None: the optimizer's own
     seeds:Seeds|None=None,     # of the head's weights, dropout, order and mixing, each for itself
     metrics=None,              # on the validation part; None takes the task's
     cbs=None,                  # further callbacks
@@ -420,7 +426,8 @@ def finetune_learner(
     n, geometry = _outputs(task, dls, targets, num_classes), batch_geometry(*inputs)
     if groups not in SPLITTERS: raise ValueError(f'groups: got {groups!r}; takes {" or ".join(map(repr, SPLITTERS))}')
     _check_scaling(model, dls)
-    opt_kw, wd = instance('opt_kw', opt_kw, dict, 'a dict of keywords for an optimizer by name', none=True), number('wd', wd, low=0, none=True)
+    wd = number('wd', wd, low=0, none=True)
+    instance('opt_kw', opt_kw, dict, 'a dict of keywords for an optimizer by name', none=True)
     with _seeded(seeds, dls) as more: name, model = _finetune_model(model, geometry, n, model_kw)
     learner_kw = dict(loss_func=loss_func, opt_func=sparing(opt_func, model, **opt_kw or {}), wd=wd, splitter=SPLITTERS[groups]) | learner_kw
     check = CheckFirstBatch(n if task == 'classification' else None)
@@ -467,7 +474,8 @@ def _finetune_model(model, geometry, num_classes, kw):
     if not isinstance(model, nn.Module): raise TypeError(f'model: got a {type(model).__name__}; takes a name, a checkpoint folder or a module')
     cut = _cut_of(model)
     if cut is not None: _check_fit(cut, geometry)
-    if isinstance(model, MaskedAutoencoder) or cut is not None and (folder or not model.num_classes or 'label_map' in kw):
+    fresh = folder or not getattr(model, 'num_classes', 0) or 'label_map' in kw          # a head of its own
+    if isinstance(model, MaskedAutoencoder) or cut is not None and fresh:
         return 'copy of a pre-trained encoder', to_timm(model, num_classes, **kw)
     if kw: raise TypeError(f'{next(iter(kw))}: got a keyword beside a model that exists; takes it with a name or a pre-trained encoder')
     if getattr(model, 'num_classes', num_classes) != num_classes:

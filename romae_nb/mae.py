@@ -337,11 +337,12 @@ def row_losses(self:MaskedAutoencoder,
     mask:Tensor|Ragged,          # likewise
     pad_mask:Tensor|None=None,   # likewise
     value_mask:Tensor|Ragged|None=None,  # likewise
-) -> tuple[Tensor, Tensor]:      # mean error of each sample, 0 where nothing of it is hidden, and what it runs over; (B,) both
+) -> tuple[Tensor, Tensor]:      # mean error of each sample (0: nothing of it is hidden), and what it runs over; (B,)
     "`loss` of every sample by itself; the mean of these by these weights is the loss of the batch."
     errors, weights = self.scoring.parts(*self._scored(pred, values, mask, pad_mask, value_mask))
     if isinstance(values, Ragged):
-        per_row = lambda x: x.new_zeros(len(values)).index_add_(0, values.row_ids, x.flatten(1).sum(1) if x.ndim > 1 else x)
+        by_token = lambda x: x.sum(1) if x.ndim > 1 else x
+        per_row = lambda x: x.new_zeros(len(values)).index_add_(0, values.row_ids, by_token(x))
     else: per_row = lambda x: x.flatten(1).sum(1)
     total, count = per_row(errors), per_row(weights)
     return total / torch.where(count > 0, count, 1), count

@@ -92,7 +92,8 @@ def _noise_bits(rows):
 def _noise(rows, generator):
     "One random number per slot, (total,), from a generator that moves on as far whatever the slots hold."
     slot_bits, row_bits = _noise_bits(rows)
-    if isinstance(generator, RowNoise): return generator.whole(rows.row, rows.start, min(generator.BITS, 63 - slot_bits - row_bits))
+    if isinstance(generator, RowNoise):
+        return generator.whole(rows.row, rows.start, min(generator.BITS, 63 - slot_bits - row_bits))
     return torch.empty(len(rows.row), dtype=torch.long, device=rows.row.device).random_(0, 1 << (63 - slot_bits - row_bits), generator=generator)
 
 def _sorted(rows, row, last, noise, slots):
@@ -125,7 +126,7 @@ def _row_chances(rows, n, generator):
     return torch.rand(len(rows.n), n, dtype=torch.float64, device=rows.row.device, generator=generator)
 
 def _lots(rows, group, generator):
-    "A number for each group, no two alike, (total,), and what all are below. A group is named by its first slot in an order of the slots."
+    "A number for each group, no two alike, (total,), and what all are below. `group` is its first slot in some order."
     if not isinstance(generator, RowNoise):
         return torch.randperm(len(group), generator=generator, device=group.device)[group], len(group)
     slot_bits, row_bits = _noise_bits(rows)
@@ -281,8 +282,8 @@ def _random_groups(rows, coordinates, count, generator, fit):
     if not len(order): return rows.real
     first = _begins(rows, order, coordinates)
     group = torch.where(first, torch.arange(len(order), device=order.device), 0).cummax(0).values       # named by its first place
-    lot, behind = _lots(rows, group, generator)                                                         # one for all of a group, no two alike
-    again = ((2 * rows.row + ~rows.real[order]) * behind + lot).argsort(stable=True)                    # rows, padding last, groups by lot
+    lot, behind = _lots(rows, group, generator)                                  # one for all of a group, no two alike
+    again = ((2 * rows.row + ~rows.real[order]) * behind + lot).argsort(stable=True)     # rows, padding last, by lot
     lot = lot[again]
     return _hide_groups(rows, order[again], torch.cat([first[:1], lot[1:] != lot[:-1]]), count, fit)
 
