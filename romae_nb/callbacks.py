@@ -132,7 +132,7 @@ class MaskedPretraining(Restoring):
     def __init__(self,
         seed:int=0,          # of the masks alone
         baseline:bool=True,  # record `mean_loss` at every validation, where the loss has one, see `MeanLoss`
-        loss_func=None,      # your own: (pred, values, mask[, pad_mask[, value_mask]]) -> number; None takes the model's
+        loss_func=None,      # your own (pred, values, mask[, pad_mask[, value_mask]]) -> number; None: the model's
     ):
         takes = 'a function (pred, values, mask[, pad_mask[, value_mask]]) -> number'
         self.own_loss = function('loss_func', loss_func, takes, none=True)
@@ -150,7 +150,7 @@ class MaskedPretraining(Restoring):
         if self._recorder(): vars(self._recorder())['loss'] = HiddenAverage()
 
     def before_validate(self):
-        self.learn.loss_func = self._loss()                          # `get_preds` has put another there since `before_fit`
+        self.learn.loss_func = self._loss()                          # `get_preds` has put another there meanwhile
 
     def _loss(self):
         "In place of the Learner's."

@@ -309,5 +309,5 @@ def _warn_of_one():
     several = {'ACCELERATE_MIXED_PRECISION', 'MASTER_ADDR'} <= set(os.environ)
     started = {'WORLD_SIZE', 'OMPI_COMM_WORLD_SIZE', 'PMI_SIZE'} & set(os.environ)
     if several and not started:
-        warnings.warn('accelerate launch --num_processes: got more than one, and one was started: --cpu starts no others. '
-                      'Takes --multi_gpu in place of --cpu, with ACCELERATE_USE_CPU=true in the environment; or torchrun')
+        warnings.warn('accelerate launch --num_processes: got more than one, and one was started: --cpu starts no '
+                      'others. Takes --multi_gpu instead, with ACCELERATE_USE_CPU=true in the environment; or torchrun')

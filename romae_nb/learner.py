@@ -292,7 +292,7 @@ def pretrain_learner(
     seed:int=0,              # of the masks
     seeds:Seeds|None=None,   # of weights, masks, dropout and order, each for itself; `seed` then counts no more
     baseline:bool=True,      # record the loss of predicting the mean beside the model's
-    opt_func=partial(Adam, sqr_mom=.95),  # AdamW with MAE's second moment, see `moments`; or any of timm's by name: 'lamb', ...
+    opt_func=partial(Adam, sqr_mom=.95),  # AdamW with MAE's second moment (`moments`); or a name of timm's: 'lamb', ...
     opt_kw:dict|None=None,   # for timm's: betas, momentum, eps, ...
     wd:float|None=.05,       # MAE's; norms, biases and tokens are spared; None: the optimizer's own
     cbs=None,                # further callbacks
@@ -319,7 +319,7 @@ def pretrain_learner(
 # %% ../nbs/23_learner.ipynb #5aaa93f2
 def _set_loss(learn, loss_func):
     "A loss of the user's in place of the model's, see `MaskedPretraining`."
-    takes = 'a function (pred, values, mask[, pad_mask[, value_mask]]) -> number; `loss` chooses a kind of the model\'s own'
+    takes = "a function (pred, values, mask[, pad_mask[, value_mask]]) -> number; `loss` chooses one of the model's"
     function('loss_func', loss_func, takes)
     learn.loss_func = learn.masked_pretraining.own_loss = loss_func
 

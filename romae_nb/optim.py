@@ -127,7 +127,7 @@ def sparing(
     "An `opt_func` that decays matrices only. Raises ValueError for unknown names."
     _check_model(model)
     if isinstance(opt_func, str): return partial(_make_torch, make=_by_name(opt_func, kwargs), model=model)
-    function('opt_func', opt_func, "a function (parameters, lr) -> optimizer, or a name of timm's: adamw, lamb, lars, ...")
+    function('opt_func', opt_func, "a function (parameters, lr) -> optimizer, or a name of timm's: adamw, lamb, ...")
     if kwargs:
         takes = 'it with the name of an optimizer (or use partial)'
         raise ArgumentTypeError(next(iter(kwargs)), 'a keyword beside a function', takes)

@@ -211,7 +211,7 @@ class ProbeValue(Metric):
 
 # %% ../nbs/21_probes.ipynb #a228a012
 class ProbeCallback(Restoring):
-    "Every few epochs, how good the features are: columns `linear`, `knn`, `rank`, `spread`; of a second one `linear_2`, ..."
+    "Every few epochs, how good the features are: `linear`, `knn`, `rank`, `spread`; of a second one `linear_2`, ..."
     order, several = 30, True
     names = ('linear', 'knn', 'rank', 'spread')
     def __init__(self,
