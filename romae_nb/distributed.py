@@ -144,7 +144,8 @@ def in_turn(
     parts:list[list],  # per process, what it made of its batches
 ) -> list:             # in the order of the batches
     "Undo the dealing out of whole batches."
-    for part in instance('parts', parts, (list, tuple), 'a list of lists'): instance('parts', part, (list, tuple), 'a list of lists')
+    takes = (list, tuple), 'a list of lists'
+    for part in instance('parts', parts, *takes): instance('parts', part, *takes)
     return [x for row in zip_longest(*parts, fillvalue=in_turn) for x in row if x is not in_turn]
 
 # %% ../nbs/22_distributed.ipynb #1004f54a
@@ -240,8 +241,10 @@ def distributed(
     learn,    # a Learner
     **kwargs  # for `DistributedDataParallel`
 ):
-    "A context in which a Learner works with all processes that torchrun or accelerate started; with one it changes nothing but what accelerate was asked."
-    asked, many = asked_of_accelerate(instance('learn', learn, Learner, 'a Learner').cbs), ManyProcesses(**kwargs)
+    "A context in which a Learner works with all processes that were started, and as `accelerate launch` was asked."
+    instance('learn', learn, Learner, 'a Learner')
+    asked = asked_of_accelerate(learn.cbs)
+    many = ManyProcesses(**kwargs)
     if num_distrib() < 2:
         _warn_of_one()
         with learn.added_cbs(asked): yield learn
@@ -272,25 +275,30 @@ PRECISIONS = 'no', 'bf16', 'fp16'
 def asked_of_accelerate(
     cbs,       # of a Learner
 ) -> list:     # callbacks to add: `HalfPrecision`, `Accumulate`
-    "What `accelerate launch` was asked for. Raises ValueError for what this package does not do, or what a callback contradicts."
-    env, cbs = os.environ.get, callbacks_of(cbs)
-    for name, instead in (('FSDP', 'DDP'), ('DEEPSPEED', 'DDP'), ('MEGATRON_LM', 'DDP')):
-        if env(f'ACCELERATE_USE_{name}', 'false').lower() in ('true', '1'):
-            raise ArgumentValueError(f'accelerate launch --use_{name.lower()}', 'it', f'no such option; every process holds the whole model ({instead})')
+    "What `accelerate launch` was asked for. Raises ValueError for what is not done here, or a callback contradicts."
+    cbs, env = callbacks_of(cbs), os.environ.get
+    for name in ('FSDP', 'DEEPSPEED', 'MEGATRON_LM'):
+        if env(f'ACCELERATE_USE_{name}', 'false').lower() not in ('true', '1'): continue
+        option = f'accelerate launch --use_{name.lower()}'
+        raise ArgumentValueError(option, 'it', 'no such option; every process holds the whole model (DDP)')
     if (backend := env('ACCELERATE_DYNAMO_BACKEND', 'no')).lower() != 'no':
-        raise ArgumentValueError('accelerate launch --dynamo_backend', repr(backend.lower()), "'no'; learn.model.compile() compiles")
-    return _asked_precision(cbs, env('ACCELERATE_MIXED_PRECISION', 'no')) + _asked_steps(cbs, env('ACCELERATE_GRADIENT_ACCUMULATION_STEPS', '1'))
+        takes = "'no'; learn.model.compile() compiles"
+        raise ArgumentValueError('accelerate launch --dynamo_backend', repr(backend.lower()), takes)
+    precision, steps = env('ACCELERATE_MIXED_PRECISION', 'no'), env('ACCELERATE_GRADIENT_ACCUMULATION_STEPS', '1')
+    return _asked_precision(cbs, precision) + _asked_steps(cbs, steps)
 
 def _asked_precision(cbs, asked):
     if choice('accelerate launch --mixed_precision', asked, PRECISIONS) == 'no': return []
     there = [getattr(cb.amp_mode, 'value', cb.amp_mode) for cb in cbs if isinstance(cb, MixedPrecision)]
     if there and there != [asked]:
-        raise ArgumentValueError('cbs', f'a callback for {there[0]} beside accelerate launch --mixed_precision {asked}', 'one of them')
+        got = f'a callback for {there[0]} beside accelerate launch --mixed_precision {asked}'
+        raise ArgumentValueError('cbs', got, 'one of them')
     return [] if there else [HalfPrecision(asked)]
 
 def _asked_steps(cbs, asked):
     name = 'ACCELERATE_GRADIENT_ACCUMULATION_STEPS'
-    if not asked.isdecimal() or int(asked) < 1: raise ArgumentValueError(name, shown(asked), 'a whole number, 1 or more')
+    if not asked.isdecimal() or int(asked) < 1:
+        raise ArgumentValueError(name, shown(asked), 'a whole number, 1 or more')
     there = [cb.steps for cb in cbs if isinstance(cb, Accumulate)]
     if int(asked) == 1 or there == [int(asked)]: return []
     if there: raise ArgumentValueError('cbs', f'Accumulate({there[0]}) beside {name}={asked}', 'one of them')
@@ -298,7 +306,8 @@ def _asked_steps(cbs, asked):
 
 def _warn_of_one():
     "accelerate's simple launcher sets MASTER_ADDR where several processes are wanted, and starts one."
-    several = 'ACCELERATE_MIXED_PRECISION' in os.environ and 'MASTER_ADDR' in os.environ and 'WORLD_SIZE' not in os.environ
-    if several and not any(k in os.environ for k in ('OMPI_COMM_WORLD_SIZE', 'PMI_SIZE')):
-        warnings.warn('accelerate launch --num_processes: got more than one, and one was started: --cpu starts no others. Takes --multi_gpu in place of '
-                      '--cpu, with ACCELERATE_USE_CPU=true in the environment; or torchrun')
+    several = {'ACCELERATE_MIXED_PRECISION', 'MASTER_ADDR'} <= set(os.environ)
+    started = {'WORLD_SIZE', 'OMPI_COMM_WORLD_SIZE', 'PMI_SIZE'} & set(os.environ)
+    if several and not started:
+        warnings.warn('accelerate launch --num_processes: got more than one, and one was started: --cpu starts no '
+                      'others. Takes --multi_gpu instead, with ACCELERATE_USE_CPU=true in the environment; or torchrun')

@@ -35,17 +35,18 @@ def _mixed_anywhere(x):
 
 # %% ../nbs/01_noise.ipynb #2af71d9e
 class RowNoise:
-    "Random numbers for the rows of a batch, each a function of the seed, the row's own numbers, the draw and the place in the row."
+    "Random numbers for the rows of a batch, each a function of seed, row, draw and place in the row."
     BITS = 32              # of a whole number at most; two tokens of a row of 1,000 are alike in one row of 10,000
 
     def __init__(self,
-        rows,              # what sets a row apart: whole numbers, (B,) or (B, k): sample number, number of the copy, ...
+        rows,              # what sets a row apart: whole numbers, (B,) or (B, k): sample, copy, ...
         seed:int,          # what all rows share: the run's seed and the epoch
         device='cpu',      # where numbers are wanted
     ):
         numbers = np.asarray(rows)
         if numbers.ndim not in (1, 2) or (numbers.size and numbers.dtype.kind not in 'iu'):
-            raise ArgumentTypeError('rows', f'{numbers.dtype} of shape {numbers.shape}', 'whole numbers of shape (B,) or (B, k)')
+            got = f'{numbers.dtype} of shape {numbers.shape}'
+            raise ArgumentTypeError('rows', got, 'whole numbers of shape (B,) or (B, k)')
         keys = np.full(len(numbers), whole('seed', seed) % (1 << 64), np.uint64)
         for column in (numbers if numbers.ndim == 2 else numbers[:, None]).T:
             keys = _mixed(keys + (column.astype(np.uint64) + np.uint64(1)) * np.uint64(_STEP))
@@ -80,13 +81,16 @@ class RowNoise:
 
     def _upper_bits(self, row, start, bits):
         "Of the next draw."
-        if row.device != self.device: raise ArgumentValueError('row', f'a tensor on {row.device}', f'one on {self.device}')
-        if len(start) != len(self): raise ArgumentValueError('start', f'{len(start)} rows', f'{len(self)}, one for each key')
+        if row.device != self.device:
+            raise ArgumentValueError('row', f'a tensor on {row.device}', f'one on {self.device}')
+        if len(start) != len(self):
+            raise ArgumentValueError('start', f'{len(start)} rows', f'{len(self)}, one for each key')
         self.draws += 1
         numbers = self._on_cpu if self.device.type == 'cpu' else self._anywhere
         return numbers(row, start, 64 - bits)
 
-    # place = slot - start[row], so that (place + 1) * step + key = slot * step + (key + step - start * step): one pass less over all slots
+    # place = slot - start[row], so (place + 1) * step + key = slot * step + (key + step - start * step):
+    # one pass less over all slots
     def _on_cpu(self, row, start, shift):
         unsigned, step = lambda t: t.numpy().view(np.uint64), np.uint64(_STEP)
         keys = _mixed(unsigned(self._keys) + np.uint64(self.draws * _STEP % (1 << 64))) + step - unsigned(start) * step

@@ -42,9 +42,10 @@ def head_groups(
     return L([[p for p in model.parameters() if id(p) not in head], list(head.values())])
 
 def _check_model(model, *methods):
-    instance('model', model, nn.Module, 'a module' + (f' with {" and ".join(methods)}, as those of timm' if methods else ''))
+    takes = 'a module' + (f' with {" and ".join(methods)}, as those of timm' if methods else '')
+    instance('model', model, nn.Module, takes)
     for m in methods:
-        if not hasattr(model, m): raise ArgumentTypeError('model', f'a {type(model).__name__} without {m}', f'a module with {" and ".join(methods)}, as those of timm')
+        if not hasattr(model, m): raise ArgumentTypeError('model', f'a {type(model).__name__} without {m}', takes)
 
 def _head(model):
     "Parameters of the classifier, and of a norm in front of it that belongs to the head."
@@ -69,7 +70,9 @@ def layer_rates(
     of = {id(p): numbers.get(n, top) for n, p in model.named_parameters()}
     layers = [{of[id(p)] for p in g} for g in groups]
     for i, which in enumerate(layers):
-        if len(which) != 1: raise ArgumentValueError('groups', f'parameters of layers {sorted(which)} in group {i}', 'one layer per group (layer_groups)')
+        if len(which) == 1: continue
+        got = f'parameters of layers {sorted(which)} in group {i}'
+        raise ArgumentValueError('groups', got, 'one layer per group (layer_groups)')
     return [lr * decay ** (top - which.pop()) for which in layers]
 
 # %% ../nbs/20_optim.ipynb #4a5e982d
@@ -92,7 +95,8 @@ class SparingOptimizer(OptimWrapper):
         lr,      # for all groups
         wd=0.,   # for the others
     ):
-        if not isinstance(params, (L, list, tuple)) or not params: raise ArgumentTypeError('params', shown(params), 'a list of parameters for each group')
+        if not isinstance(params, (L, list, tuple)) or not params:
+            raise ArgumentTypeError('params', shown(params), 'a list of parameters for each group')
         function('make', make, '(groups, lr, weight_decay) -> torch optimizer')
         lr, wd = number('lr', lr, low=0), number('wd', wd, low=0)
         free = {id(p) for p in instance('free', free, (L, list, tuple), 'a list of parameters')}
@@ -123,8 +127,10 @@ def sparing(
     "An `opt_func` that decays matrices only. Raises ValueError for unknown names."
     _check_model(model)
     if isinstance(opt_func, str): return partial(_make_torch, make=_by_name(opt_func, kwargs), model=model)
-    function('opt_func', opt_func, 'a function (parameters, lr) -> optimizer, or the name of one of timm\'s: adamw, lamb, lars, ...')
-    if kwargs: raise ArgumentTypeError(next(iter(kwargs)), 'a keyword beside a function', 'it with the name of an optimizer (or use partial)')
+    function('opt_func', opt_func, "a function (parameters, lr) -> optimizer, or a name of timm's: adamw, lamb, ...")
+    if kwargs:
+        takes = 'it with the name of an optimizer (or use partial)'
+        raise ArgumentTypeError(next(iter(kwargs)), 'a keyword beside a function', takes)
     given = getattr(opt_func, 'keywords', {})
     lr = {k: v for k, v in given.items() if k == 'lr'}                                   # where fastai looks for a default rate
     if getattr(opt_func, 'func', None) is OptimWrapper and callable(given.get('opt')):
@@ -135,10 +141,11 @@ def sparing(
 def _by_name(name, kwargs):
     names = list_optimizers(exclude_filters=['fused*', 'bnb*'])
     if name not in list_optimizers() and not name.startswith('lookahead_'):
-        raise ArgumentValueError('opt_func', repr(name), f'a function, or one of {", ".join(names)}' + nearest(name, names))
+        takes = f'a function, or one of {", ".join(names)}' + nearest(name, names)
+        raise ArgumentValueError('opt_func', repr(name), takes)
     make = partial(create_optimizer_v2, opt=name, **kwargs)
     if not kwargs: return make
-    try: make([nn.Parameter(torch.zeros(2, 2))], lr=.1)               # a wrong keyword would else be found at the first fit
+    try: make([nn.Parameter(torch.zeros(2, 2))], lr=.1)               # else the first fit would find a wrong keyword
     except (TypeError, ValueError, AttributeError, AssertionError) as e:
         raise ArgumentValueError('opt_kw', shown(kwargs), f'what {name} takes ({e})') from e
     return make
@@ -182,9 +189,12 @@ def scaled_lr(
     steps:int=1,              # batches per step of the optimizer
 ):                            # the rate, or rates
     "A rate scaled by a rule."
-    lr, rule, steps = _rates('lr', lr), choice('rule', rule, LR_RULES), whole('steps', steps, 1)
-    batch, processes = number('batch', batch, above=0, none=True), whole('processes', processes, 1, none=True)
-    if rule == 'mae' and batch is None: raise ArgumentValueError('batch', "None for the rule 'mae'", 'the samples per batch')
+    lr = _rates('lr', lr)
+    choice('rule', rule, LR_RULES)
+    batch = number('batch', batch, above=0, none=True)
+    processes, steps = whole('processes', processes, 1, none=True), whole('steps', steps, 1)
+    if rule == 'mae' and batch is None:
+        raise ArgumentValueError('batch', "None for the rule 'mae'", 'the samples per batch')
     processes = max(num_distrib(), 1) if processes is None else processes
     factor = {None: 1, 'mae': (batch or 0) * processes * steps / 256, 'linear': processes}[rule]
     return [r * factor for r in lr] if isinstance(lr, list) else lr * factor
@@ -209,7 +219,8 @@ def cosine_schedule(
     start_lr:float=0., # at the beginning
 ) -> ParamScheduler:   # a callback
     "Warm up and fall off."
-    warmup, min_lr, start_lr = number('warmup', warmup, low=0, below=1), number('min_lr', min_lr, low=0), number('start_lr', start_lr, low=0)
+    warmup = number('warmup', warmup, low=0, below=1)
+    min_lr, start_lr = number('min_lr', min_lr, low=0), number('start_lr', start_lr, low=0)
     lrs = _rates('lrs', lrs)
-    lrs = np.array(lrs, dtype=float) if isinstance(lrs, list) else float(lrs)    # one number is for all groups, however many
+    lrs = np.array(lrs, dtype=float) if isinstance(lrs, list) else float(lrs)    # one number is for all groups
     return ParamScheduler({'lr': combine_scheds([warmup, 1 - warmup], [SchedLin(start_lr + 0 * lrs, lrs), SchedCos(lrs, min_lr + 0 * lrs)])})

@@ -159,7 +159,8 @@ def leave_autocast(
     for cb in cbs:
         while hasattr(cb, 'autocast') and autocast_depth() > depth: cb.autocast.__exit__(None, None, None)
 
-_SCALER = dict(init_scale=dict(above=0), growth_factor=dict(above=1), backoff_factor=dict(above=0, below=1), growth_interval=dict(low=1))
+_SCALER = dict(init_scale=dict(above=0), growth_factor=dict(above=1), backoff_factor=dict(above=0, below=1),
+               growth_interval=dict(low=1))                           # bounds of torch's settings
 
 class HalfPrecision(Restoring, MixedPrecision):
     "Autocast on the device of the data, with a gradient scaler for float16."
