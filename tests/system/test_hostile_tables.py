@@ -1,12 +1,16 @@
 "Every public class and function that takes settings, with every argument, against junk: what comes back is right for that argument, or an error of ours names it."
-import io, os, re, resource, signal, sys, tempfile, time, warnings
+import inspect, io, os, pkgutil, re, resource, signal, sys, tempfile, time, warnings
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from importlib import import_module
 from pathlib import Path
 
 import pytest
+from fastai.callback.core import Callback
 
-from hostile_table import CASES, JUNK, Case
+import romae_nb
+from hostile_table import CASES, JUNK, LEFT_OUT, Case
 from romae_nb.checks import whole
+from romae_nb.masking import Mask
 
 HERE = Path(__file__).parent
 UNKNOWN = 'unknown_keyword'
@@ -112,6 +116,30 @@ def test_what_is_wrong_is_seen():
     assert found(endless, '-1 0 huge int3') == {('None', 'runs on and on')}
     assert found(careful, '0 huge int3') == set() and found(careful, 'huge int3') == {('0', 'is accepted')}
     assert found(hoarding, '0 int3') == {('huge', 'names nothing')}
+
+
+def public():
+    "(module.name, object) of all that the package's modules offer as their own."
+    for found in pkgutil.iter_modules(romae_nb.__path__):
+        if found.name.startswith('_'): continue
+        module = import_module(f'romae_nb.{found.name}')
+        for name in getattr(module, '__all__', ()):
+            thing = getattr(module, name)
+            if callable(thing) and getattr(thing, '__module__', None) == module.__name__: yield f'{found.name}.{name}', thing
+
+
+def takes_settings(name, thing):
+    "Callbacks and masks with arguments, and functions that make data sets, Learners and pictures."
+    short = name.split('.')[1]
+    if inspect.isclass(thing):
+        if not issubclass(thing, (Callback, Mask)): return False
+        return any(p.kind is p.POSITIONAL_OR_KEYWORD for p in inspect.signature(thing).parameters.values())
+    return short.startswith(('plot_', 'from_', 'fit_')) or short.endswith(('_learner', '_dataset', '_probe', '_transforms', 'loaders'))
+
+
+def test_the_table_has_all_that_takes_settings():
+    known = {c.name for c in CASES} | set(LEFT_OUT)
+    assert not [name for name, thing in public() if takes_settings(name, thing) and not {name, name.split('.')[1]} & known]
 
 
 def test_exceptions_are_few_and_have_reasons():
