@@ -7,6 +7,7 @@ import inspect, tempfile
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
+from pathlib import Path
 from typing import Callable
 
 import numpy as np
@@ -14,6 +15,7 @@ import torch
 
 JUNK = {'None': None, 'True': True, 'text': 'x', '-1': -1, '0': 0, 'huge': 10**12, 'nan': float('nan'), 'int3': np.int64(3), 'float': np.float32(.5), '[]': []}
 
+TESTS = Path(__file__).resolve().parents[1]
 FLAG, TEXT, ANY = 'True', 'text', ' '.join(JUNK)                  # what is right for kinds of arguments
 COUNT, COUNT0, WHOLE = 'int3 huge', 'int3 huge 0', 'int3 huge 0 -1'
 SMALL, SMALL0 = 'int3', 'int3 0'                                  # whole numbers that something limits
@@ -121,7 +123,9 @@ one_frame = dict(id=[0, 0, 1, 1], time=[0., 1., 0., 1.], channel=['a'] * 4, valu
 # Public, and not in the table: these take no settings of users. Theirs are checked where they come in.
 LEFT_OUT = dict(
     length_buckets='called by TokenDL with settings that it has checked', epoch_batches='likewise', Position='a record of where a run is, made by ExactCheckpoints',
-    RateTrial="fastai's LRFinder, made by lr_find", Share='made by distributed', Boxes='a record', Mix='a record')
+    set_learner='restores what ExactCheckpoints wrote', fit_settings='reads a Learner', from_first='between processes', Progress='a bar of the demo',
+    fold_probe='takes a model alone', timm_dataset="hands its settings to timm's create_dataset, which loads them", from_mae='reads a foreign file; its settings are looked at behind the file',
+    from_flax='likewise', RateTrial="fastai's LRFinder, made by lr_find", Share='made by distributed', Boxes='a record', Mix='a record')
 
 
 def frame():
@@ -204,6 +208,7 @@ CASES = [
     Case('hub.save_encoder', lambda: dict(mae=mae(), folder='saved'), dict(folder=TEXT)),
     Case('hub.to_timm', lambda: dict(model=mae(), num_classes=3), dict(num_classes=SMALL0, probe=FLAG, img_size='None')),
     Case('hub.ProbeHead', dict(dim=8, num_classes=2), dict(dim=SMALL, num_classes=SMALL)),
+    Case('hub.from_reference', dict(folder=TESTS/'reference'/'pretrain_absolute'), dict(reference_mean=FLAG)),
     Case('hub.model_card', lambda: dict(model=mae()), dict(notes=TEXT)),
     # data
     Case('scaling.Scaling', dict(mean=(0.,), std=(1.,)), dict(channel_axis='None ' + COUNT0)),
@@ -214,9 +219,13 @@ CASES = [
     Case('datasets.encode_labels', dict(labels=[0, 1, 1], n=3), dict(n=SMALL, labels='None')),
     Case('datasets.collate', lambda: dict(samples=[series()[0], series()[1]]), dict(irregular=FLAG, num_classes='None int3 huge', marks=FLAG)),
     Case('images.to_values', dict(x=np.ones((1, 4, 4)))),
+    Case('images.folder_dataset', lambda: dict(root=pictures()), dict(split='None', transform='None', labels=FLAG, mode='None', marks=FLAG, random='None True')),
+    Case('images.make_shards', lambda: dict(root=pictures(), out='shards'), dict(out=TEXT, per_shard=COUNT, seed='None ' + SEED)),
+    Case('images.shard_dataset', lambda: dict(urls=shards()), dict(labels=FLAG, mode='None', cache='None text', marks=FLAG, random='None True')),
     Case('images.ItemDataset', lambda: dict(items=[(np.ones((1, 4, 4)), 0), (np.ones((1, 4, 4)), 1)]), dict(marks=FLAG, random=FLAG)),
     Case('series.series_dataset', dict(values=[np.ones((3, 1))], times=[np.arange(3.)], labels=[0]), dict(marks=FLAG)),
     Case('series.from_frame', lambda: dict(frame=frame()), dict(marks=FLAG, channel='None')),
+    Case('series.from_ts', lambda: dict(path=ts_file()), dict(marks=FLAG)),
     Case('data.TokenDL', lambda: dict(dataset=series(), bs=4),
          dict(bs='None int3 huge', shuffle=FLAG, num_workers=COUNT0, seed=WHOLE + ' text', max_tokens='None huge', drop_last=FLAG, pin_memory=FLAG, after_item='None []', after_batch='None []', timeout=NOT_NEGATIVE)),
     Case('data.dataloaders', lambda: dict(datasets=series(), splits=(range(4), range(4, 8)), device='cpu'),
@@ -262,6 +271,8 @@ CASES = [
     Case('probes.effective_rank', dict(x=vectors), dict(center=FLAG)),
     Case('probes.feature_spread', dict(x=vectors)),
     Case('probes.ProbeCallback', lambda: dict(train=loaders('images').train, valid=loaders('images').valid), dict(train='None', every=COUNT, k=COUNT, temperature='None ' + POSITIVE, pool='None', prefix=TEXT)),
+    Case('probes.probe_learner', lambda: dict(dls=loaders('images'), model=encoder()),
+         FASTAI | dict(num_classes='None int3', base_lr=POSITIVE, pool='None', wd='None ' + NOT_NEGATIVE, cbs='None []')),
     Case('probes.as_probe', lambda: dict(model=encoder(), num_classes=2), dict(num_classes=SMALL, pool='None')),
     # Learners
     Case('learner.patch_size', dict(height=8, width=8), dict(height=COUNT, width=COUNT)),
@@ -301,6 +312,27 @@ CASES = [
 def features():
     from romae_nb.probes import features
     return features
+
+@cache
+def pictures():
+    "Two classes of two small pictures."
+    from PIL import Image
+    root = Path(tempfile.mkdtemp())
+    for i in range(4):
+        (root/str(i % 2)).mkdir(exist_ok=True)
+        Image.fromarray(np.full((8, 8, 3), 60 * i, np.uint8)).save(root/str(i % 2)/f'{i}.png')
+    return root
+
+@cache
+def shards():
+    from romae_nb.images import make_shards
+    return [str(p) for p in make_shards(pictures(), tempfile.mkdtemp())]
+
+@cache
+def ts_file():
+    path = Path(tempfile.mkdtemp())/'tiny.ts'
+    path.write_text('@problemName tiny\n@timeStamps false\n@missing false\n@univariate true\n@equalLength true\n@seriesLength 3\n@classLabel true a b\n@data\n1,2,3:a\n2,3,4:b\n')
+    return path
 
 @cache
 def vit():
