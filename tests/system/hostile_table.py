@@ -24,6 +24,7 @@ RATE, SHARE = 'float 0', 'float 0'                                # below 1; 1 a
 ABOVE0 = 'float'                                                  # of a share, without 0
 SEED = WHOLE
 NOTHING = ''
+RIGHT_ANYWHERE = dict(max_numbers='None ' + COUNT)                # of arguments that mean the same wherever they are
 
 
 @dataclass
@@ -51,7 +52,8 @@ class Case:
         "Name -> labels that are right, of every argument of the signature and every other that is named in `right`."
         found = {k: p for k, p in inspect.signature(self.target()).parameters.items() if k not in ('self', 'device', 'dtype') and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)}
         none = {k for k, p in found.items() if p.default is None}
-        return {k: set(self.right.get(k, '').split()) | ({'None'} if k in none else set()) for k in [*found, *(k for k in self.right if k not in found)]}
+        right = RIGHT_ANYWHERE | self.right
+        return {k: set(right.get(k, '').split()) | ({'None'} if k in none else set()) for k in [*found, *(k for k in self.right if k not in found)]}
 
 
 # Tiny things to call with, made once
@@ -144,6 +146,7 @@ ENCODER = dict(img_size=SMALL, in_chans=SMALL, num_classes=SMALL0, global_pool=N
                mlp_ratio='int3 float', mlp_dim='None int3', p='0 float', base='int3 huge', pos_encoding=NOTHING, norm_eps=NOT_NEGATIVE, drop_rate=RATE, pos_drop_rate=RATE, proj_drop_rate=RATE,
                attn_drop_rate=RATE, attn_proj_drop_rate=RATE, drop_path_rate=RATE, init_values='None float int3 huge 0 -1', channel_tokens=FLAG, factor_axis='None 0', max_tokens='None int3 huge',
                dynamic_img_pad=FLAG, weight_init=NOTHING)
+MORE_OF_IMAGES = dict(axes=NOTHING)
 OF_DATA = dict(in_chans='None', n_pos_dims='None', wd='None ' + NOT_NEGATIVE, opt_kw='None', encoder_kw='None', pretrained='None')     # what the batches decide
 BY_NAME = {k: f'None {right}' for k, right in ENCODER.items() if k != 'num_classes'} | OF_DATA     # of a Learner's encoder: None leaves it to the data or to the default, as in timm
 MAE = dict(mask_ratio='None float', decoder_dim='None', decoder_heads='None int3', decoder_depth='None int3', decoder_kw='None', norm_targets=FLAG, mask_fn=NOTHING, reference_mean=FLAG, head_drop_rate=RATE,
@@ -159,7 +162,7 @@ CASES = [
     Case('rope.NDPRope', dict(head_dim=12, n_dims=2), dict(n_dims=SMALL, p='0 float', base='int3 huge')),
     Case('rope.axis_width', dict(head_dim=8, n_dims=2), dict(n_dims=SMALL, head_dim='huge')),
     Case('rope.sincos_rows', dict(index=torch.arange(3.), dim=8), dict(base='int3 huge float')),
-    Case('rope.sincos_table', dict(n=3, dim=8), dict(n=SMALL, base='int3 huge float')),
+    Case('rope.sincos_table', dict(n=3, dim=8), dict(n=SMALL0, base='int3 huge float')),
     Case('rope.sincos_positions', dict(positions=torch.rand(1, 2, 3), dim=8), dict(base='int3 huge float')),
     Case('rope.AddedPositions', dict(kind='sincos', dim=8, max_tokens=None), dict(max_tokens='None int3 huge', prefix=FLAG)),
     # tubelets, tokens
@@ -219,9 +222,9 @@ CASES = [
     Case('datasets.encode_labels', dict(labels=[0, 1, 1], n=3), dict(n=SMALL, labels='None')),
     Case('datasets.collate', lambda: dict(samples=[series()[0], series()[1]]), dict(irregular=FLAG, num_classes='None int3 huge', marks=FLAG)),
     Case('images.to_values', dict(x=np.ones((1, 4, 4)))),
-    Case('images.folder_dataset', lambda: dict(root=pictures()), dict(split='None', transform='None', labels=FLAG, mode='None', marks=FLAG, random='None True')),
+    Case('images.folder_dataset', lambda: dict(root=pictures()), dict(split='None', transform='None', labels=FLAG, mode='None', marks=FLAG, random='None True', **MORE_OF_IMAGES)),
     Case('images.make_shards', lambda: dict(root=pictures(), out='shards'), dict(out=TEXT, per_shard=COUNT, seed='None ' + SEED)),
-    Case('images.shard_dataset', lambda: dict(urls=shards()), dict(labels=FLAG, mode='None', cache='None text', marks=FLAG, random='None True')),
+    Case('images.shard_dataset', lambda: dict(urls=shards()), dict(labels=FLAG, mode='None', cache='None text', marks=FLAG, random='None True', **MORE_OF_IMAGES)),
     Case('images.ItemDataset', lambda: dict(items=[(np.ones((1, 4, 4)), 0), (np.ones((1, 4, 4)), 1)]), dict(marks=FLAG, random=FLAG)),
     Case('series.series_dataset', dict(values=[np.ones((3, 1))], times=[np.arange(3.)], labels=[0]), dict(marks=FLAG)),
     Case('series.from_frame', lambda: dict(frame=frame()), dict(marks=FLAG, channel='None')),
@@ -271,8 +274,7 @@ CASES = [
     Case('probes.effective_rank', dict(x=vectors), dict(center=FLAG)),
     Case('probes.feature_spread', dict(x=vectors)),
     Case('probes.ProbeCallback', lambda: dict(train=loaders('images').train, valid=loaders('images').valid), dict(train='None', every=COUNT, k=COUNT, temperature='None ' + POSITIVE, pool='None', prefix=TEXT)),
-    Case('probes.probe_learner', lambda: dict(dls=loaders('images'), model=encoder()),
-         FASTAI | dict(num_classes='None int3', base_lr=POSITIVE, pool='None', wd='None ' + NOT_NEGATIVE, cbs='None []')),
+    Case('probes.probe_learner', lambda: dict(dls=loaders('images'), model=encoder()), dict(num_classes='None int3', base_lr=POSITIVE, pool='None', metrics='None []')),
     Case('probes.as_probe', lambda: dict(model=encoder(), num_classes=2), dict(num_classes=SMALL, pool='None')),
     # Learners
     Case('learner.patch_size', dict(height=8, width=8), dict(height=COUNT, width=COUNT)),
