@@ -48,20 +48,27 @@ from .romae import RoMAE
 from .rope import NDPRope
 from .stepping import Accumulate, ActivationCheckpointing, EMA, HalfPrecision
 from .tubelets import Ragged, Tubelets, check_batch, patchify, unpatchify
-from .visualize import (Picture, axis_scales, plot_attention, plot_cls, plot_kernel, plot_masks, plot_reconstruction,
+from .visualize import (Picture, axis_scales, plot_attention, plot_cls, plot_kernel, plot_masks,
+                                plot_reconstruction,
                                 plot_similarity, plot_wavelengths)
 
 # %% ../nbs/28_all.ipynb #2ead70b9
-_all_ = ['Path', 'plt', 'np', 'timm', 'torch', 'nn', 'Callback', 'DataLoaders', 'ClassificationInterpretation', 'Interpretation',
+_all_ = ['Path', 'plt', 'np', 'timm', 'torch', 'nn', 'Callback', 'DataLoaders', 'ClassificationInterpretation',
+         'Interpretation',
          'EraseBox', 'JitterSeries', 'MixSamples', 'image_transforms', 'repeated', 'DropTokens', 'MaskedPretraining',
          'ExactCheckpoints', 'SeededForward', 'SeededSteps', 'Seeds',
-         'GridDataset', 'IrregularDataset', 'ItemDataset', 'Scaling', 'TokenDL', 'dataloaders', 'fit_scaling', 'folder_dataset',
-         'from_frame', 'from_ts', 'make_shards', 'series_dataset', 'shard_dataset', 'timm_dataset', 'distributed', 'EncoderConfig',
+         'GridDataset', 'IrregularDataset', 'ItemDataset', 'Scaling', 'TokenDL', 'dataloaders', 'fit_scaling',
+         'folder_dataset',
+         'from_frame', 'from_ts', 'make_shards', 'series_dataset', 'shard_dataset', 'timm_dataset', 'distributed',
+         'EncoderConfig',
          'from_flax', 'from_mae', 'from_reference', 'load', 'save', 'save_encoder', 'to_timm',
-         'finetune_learner', 'pretrain_learner', 'probe_learner', 'KeepCheckpoints', 'LogFile', 'ReconstructionPictures', 'WandbLog',
-         'TokenLoss', 'MaskedAutoencoder', 'BlockMask', 'ChannelMask', 'OneOfMask', 'PerChannelMask', 'RandomMask', 'SpanMask',
+         'finetune_learner', 'pretrain_learner', 'probe_learner', 'KeepCheckpoints', 'LogFile',
+         'ReconstructionPictures', 'WandbLog',
+         'TokenLoss', 'MaskedAutoencoder', 'BlockMask', 'ChannelMask', 'OneOfMask', 'PerChannelMask', 'RandomMask',
+         'SpanMask',
          'SuffixMask', 'TubeMask', 'UnionMask', 'layer_rates', 'Rebase', 'grid_positions', 'ProbeCallback', 'as_probe',
          'effective_rank', 'embeddings', 'features', 'knn_probe', 'linear_probe', 'RoMAE', 'NDPRope', 'Accumulate',
-         'ActivationCheckpointing', 'EMA', 'HalfPrecision', 'Ragged', 'Tubelets', 'check_batch', 'patchify', 'unpatchify',
+         'ActivationCheckpointing', 'EMA', 'HalfPrecision', 'Ragged', 'Tubelets', 'check_batch', 'patchify',
+         'unpatchify',
          'Picture', 'axis_scales', 'plot_attention', 'plot_cls', 'plot_kernel', 'plot_masks', 'plot_reconstruction',
          'plot_similarity', 'plot_wavelengths']

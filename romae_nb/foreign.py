@@ -29,7 +29,8 @@ class TorchLoader:
         loader:TorchDataLoader,  # what reads
         device=None,             # where batches go; None takes fastai's default
     ):
-        if not isinstance(loader, TorchDataLoader): raise ArgumentTypeError('loader', shown(loader), 'a DataLoader of torch')
+        if not isinstance(loader, TorchDataLoader): raise ArgumentTypeError('loader', shown(loader),
+                                                                            'a DataLoader of torch')
         self.loader = loader
         self.to(default_device() if device is None else device)
 
@@ -63,9 +64,14 @@ class TorchLoader:
     ) -> 'TorchLoader':
         "A loader like this one, in the order of the data."
         old = self.loader
-        if old.batch_sampler is None: raise ArgumentValueError('dls', 'a DataLoader without batches (batch_size=None)', 'one with a batch_size')
-        loader = TorchDataLoader(old.dataset if dataset is None else dataset, batch_size=bs or self.bs or getattr(old.batch_sampler, 'batch_size', 1), shuffle=shuffle,
-                                 num_workers=old.num_workers, collate_fn=old.collate_fn, pin_memory=old.pin_memory, worker_init_fn=old.worker_init_fn)
+        if old.batch_sampler is None: raise ArgumentValueError('dls',
+                                                               'a DataLoader without batches (batch_size=None)',
+                                                               'one with a batch_size')
+        loader = TorchDataLoader(old.dataset if dataset is None else dataset,
+                                 batch_size=bs or self.bs or getattr(old.batch_sampler, 'batch_size',
+                                                                     1), shuffle=shuffle,
+                                 num_workers=old.num_workers, collate_fn=old.collate_fn, pin_memory=old.pin_memory,
+                                 worker_init_fn=old.worker_init_fn)
         return type(self)(loader, self.device)
 
     def __repr__(self): return f'TorchLoader({len(self.dataset)} samples, {len(self)} batches of {self.bs})'
@@ -75,7 +81,8 @@ def adopted(
     dls,  # DataLoaders of fastai, with fastai's own loaders or torch's in them
 ) -> DataLoaders:  # the same, or others with torch's loaders wrapped
     "Loaders that a Learner can predict from. Raises TypeError for what are none."
-    if not all(hasattr(dls, k) for k in ('train', 'valid', 'loaders')): raise ArgumentTypeError('dls', shown(dls), 'DataLoaders of fastai, with a training and a validation part')
+    if not all(hasattr(dls, k) for k in ('train', 'valid', 'loaders')): raise ArgumentTypeError('dls', shown(dls),
+                                                                                                'DataLoaders of fastai, with a training and a validation part')
     if not any(isinstance(dl, TorchDataLoader) for dl in dls.loaders): return dls
     device = getattr(dls, '_device', None) or default_device()
     loaders = [TorchLoader(dl, device) if isinstance(dl, TorchDataLoader) else dl for dl in dls.loaders]
@@ -196,7 +203,8 @@ def draw_reconstructions(
     rows = lambda x: [r for r, *_ in batch_samples((plain(x), *map(plain, inputs[1:])), n_inp, max_n)]
     true, back, hidden = (rows(x) for x in (decoded(dl, inputs, inputs[0]), decoded(dl, inputs, out), mask))
     at = [p for _, p, *_ in batch_samples(tuple(map(plain, inputs)), n_inp, max_n)]
-    fig, axs = plt.subplots(len(true), 3, figsize=figsize or (7.8, 1.8 * len(true)), squeeze=False, layout='constrained')
+    fig, axs = plt.subplots(len(true), 3, figsize=figsize or (7.8, 1.8 * len(true)), squeeze=False,
+                            layout='constrained')
     for line, x, y, h, p in zip(axs, true, back, hidden, at):
         limits = float(np.nanmin(x)), float(np.nanmax(x))
         visible = (x[~h], p[~h]) if irregular else (x.masked_fill(h, float('nan')), p)

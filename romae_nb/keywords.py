@@ -32,7 +32,8 @@ def _line(name, parameter, comment):
     default = '' if parameter.default is parameter.empty else f' = {_short(parameter.default)}'
     return f'- {name}{default}' + (f': {comment}' if comment else '')
 
-def _short(value): return getattr(value, '__name__', None) or (repr(value) if type(value) in (int, float, str, bool, tuple, type(None)) else '...')
+def _short(value): return getattr(value, '__name__', None) or (repr(value) if type(value) in (int, float, str, bool,
+                                                                                              tuple, type(None)) else '...')
 
 # %% ../nbs/22_keywords.ipynb #01f12e0d
 class Source:
@@ -65,11 +66,20 @@ def takes(
     return decorate
 
 # %% ../nbs/22_keywords.ipynb #23e98e1e
-ENCODER_WORDS = dict(patch_size='tubelet_size', in_channels='in_chans', channels='in_chans', dim='embed_dim', hidden_size='embed_dim', width='embed_dim', d_model='embed_dim', heads='num_heads', nhead='num_heads',
-                     num_attention_heads='num_heads', layers='depth', num_layers='depth', num_hidden_layers='depth', drop_path='drop_path_rate', dropout='drop_rate', proj_drop='proj_drop_rate', attn_drop='attn_drop_rate',
-                     pool='global_pool', pos_embed='pos_encoding', rope_theta='base', theta='base', image_size='img_size')
-MASKED_WORDS = dict(masking_ratio='mask_ratio', mask_prob='mask_ratio', decoder_embed_dim='decoder_dim', decoder_num_heads='decoder_heads', decoder_layers='decoder_depth', norm_pix_loss='norm_targets', mask='mask_fn')
-LEARNER_WORDS = dict(learning_rate='lr', weight_decay='wd', callbacks='cbs', criterion='loss_func', loss_fn='loss_func', optimizer='opt_func', opt='opt_func', momentum='moms', smoothing='label_smoothing',
+ENCODER_WORDS = dict(patch_size='tubelet_size', in_channels='in_chans', channels='in_chans', dim='embed_dim',
+                     hidden_size='embed_dim', width='embed_dim', d_model='embed_dim', heads='num_heads',
+                     nhead='num_heads',
+                     num_attention_heads='num_heads', layers='depth', num_layers='depth', num_hidden_layers='depth',
+                     drop_path='drop_path_rate', dropout='drop_rate', proj_drop='proj_drop_rate',
+                     attn_drop='attn_drop_rate',
+                     pool='global_pool', pos_embed='pos_encoding', rope_theta='base', theta='base',
+                     image_size='img_size')
+MASKED_WORDS = dict(masking_ratio='mask_ratio', mask_prob='mask_ratio', decoder_embed_dim='decoder_dim',
+                    decoder_num_heads='decoder_heads', decoder_layers='decoder_depth', norm_pix_loss='norm_targets',
+                    mask='mask_fn')
+LEARNER_WORDS = dict(learning_rate='lr', weight_decay='wd', callbacks='cbs', criterion='loss_func',
+                     loss_fn='loss_func', optimizer='opt_func', opt='opt_func', momentum='moms',
+                     smoothing='label_smoothing',
                      n_classes='num_classes', n_out='num_classes', c='num_classes', nclasses='num_classes')
 
 def encoder_keywords(
@@ -127,7 +137,8 @@ def check_metrics(
 ):             # the value
     "Metrics. Raises TypeError."
     for m in L(value):
-        if not (callable(m) or hasattr(m, 'accumulate')): raise ArgumentTypeError(name, shown(m), 'functions of (predictions, targets), metrics of fastai, or None')
+        if not (callable(m) or hasattr(m, 'accumulate')): raise ArgumentTypeError(name, shown(m),
+                                                                                  'functions of (predictions, targets), metrics of fastai, or None')
     return value
 
 def check_moms(
@@ -136,7 +147,8 @@ def check_moms(
 ):             # the value
     "Momenta. Raises TypeError or ValueError."
     if value is None: return value
-    if not isinstance(value, (list, tuple)) or len(value) != 3: raise ArgumentTypeError(name, shown(value), 'three numbers from 0 to 1, or None')
+    if not isinstance(value, (list, tuple)) or len(value) != 3: raise ArgumentTypeError(name, shown(value),
+                                                                                        'three numbers from 0 to 1, or None')
     return tuple(rate(name, x) for x in value)
 
 CHECKS = dict(

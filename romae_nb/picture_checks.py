@@ -20,7 +20,8 @@ from .tubelets import Ragged
 # %% ../nbs/07_picture_checks.ipynb #0f0ccd4e
 def _numbers(name, value, takes, check):
     "A tuple of checked numbers. Raises TypeError or ValueError, for the whole."
-    if isinstance(value, (str, bytes, dict)) or not hasattr(value, '__iter__') or np.ndim(value) == 0: raise ArgumentTypeError(name, shown(value), takes)
+    if isinstance(value, (str, bytes, dict)) or not hasattr(value,
+                                                            '__iter__') or np.ndim(value) == 0: raise ArgumentTypeError(name, shown(value), takes)
     found = list(value)
     if not found: raise ArgumentValueError(name, shown(value), takes)
     for x in found:
@@ -37,14 +38,17 @@ def _figsize(name, value):
 
 def _axis_names(name, value):
     if value is None: return None
-    if isinstance(value, str) or not isinstance(value, (list, tuple)) or not value or not all(isinstance(x, str) for x in value):
+    if isinstance(value, str) or not isinstance(value, (list, tuple)) or not value or not all(isinstance(x,
+                                                                                                         str) for x in value):
         raise ArgumentTypeError(name, shown(value), 'a list of names, one per axis, or None')
     return list(value)
 
 def _cmap(name, value):
     if isinstance(value, Colormap): return value
     if isinstance(value, str) and value in matplotlib.colormaps: return value
-    raise ArgumentValueError(name, shown(value), "the name of a colour map of matplotlib, or a Colormap" + (nearest(value, matplotlib.colormaps) if isinstance(value, str) else ''))
+    raise ArgumentValueError(name, shown(value),
+                             "the name of a colour map of matplotlib, or a Colormap" + (nearest(value,
+                                                                                                matplotlib.colormaps) if isinstance(value, str) else ''))
 
 def _several(name, value):
     "A number, several, or None: of channels, of heads."
@@ -53,7 +57,8 @@ def _several(name, value):
     return _numbers(name, value, 'a number from 0, several of them, or None', whole)
 
 def _heads(name, value):
-    return None if value is None else _numbers(name, value, 'a tuple of numbers from 0, or None', lambda k, x: whole(k, x, low=0))
+    return None if value is None else _numbers(name, value, 'a tuple of numbers from 0, or None', lambda k,
+                                               x: whole(k, x, low=0))
 
 def _axes(name, value):
     found = _numbers(name, value, 'two numbers of position axes', whole)
@@ -75,7 +80,8 @@ CHECKS = dict(
     figsize=_figsize, axis_names=_axis_names, cmap=_cmap, channel=_several, heads=_heads, axes=_axes, query=_places,
     ax=lambda name, x: instance(name, x, Axes, 'Axes of matplotlib', none=True),
     n=lambda name, x: whole(name, x, low=1), block=whole,
-    token=lambda name, x: whole(name, x, low=0, none=True), frame=lambda name, x: whole(name, x, low=0, none=True), axis=flag,
+    token=lambda name, x: whole(name, x, low=0, none=True), frame=lambda name, x: whole(name, x, low=0,
+                                                                                        none=True), axis=flag,
     kind=lambda name, x: choice(name, x, ('image', 'points', 'series', None)),
     generator=lambda name, x: instance(name, x, Generator, 'a Generator of torch', none=True),
     pad_mask=lambda name, x: instance(name, x, Tensor, 'a bool Tensor (B, N)', none=True),
@@ -83,7 +89,8 @@ CHECKS = dict(
     mask=lambda name, x: instance(name, x, TENSOR, MASK, none=True),
     distance=lambda name, x: number(name, x, above=0, none=True),
     origins=lambda name, x: _numbers(name, x, 'numbers: places of the first token', number),
-    grid=lambda name, x: None if x is None else _numbers(name, x, 'two or three whole numbers, or None', lambda k, v: whole(k, v, low=1)),
+    grid=lambda name, x: None if x is None else _numbers(name, x, 'two or three whole numbers, or None', lambda k,
+                                                         v: whole(k, v, low=1)),
     mae=lambda name, x: instance(name, x, nn.Module, 'a MaskedAutoencoder'))
 
 def checked(

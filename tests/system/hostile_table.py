@@ -7,13 +7,16 @@ import inspect, tempfile
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
+from pathlib import Path
 from typing import Callable
 
 import numpy as np
 import torch
 
-JUNK = {'None': None, 'True': True, 'text': 'x', '-1': -1, '0': 0, 'huge': 10**12, 'nan': float('nan'), 'int3': np.int64(3), 'float': np.float32(.5), '[]': []}
+JUNK = {'None': None, 'True': True, 'text': 'x', '-1': -1, '0': 0, 'huge': 10**12, 'nan': float('nan'),
+        'int3': np.int64(3), 'float': np.float32(.5), '[]': []}
 
+TESTS = Path(__file__).resolve().parents[1]
 FLAG, TEXT, ANY = 'True', 'text', ' '.join(JUNK)                  # what is right for kinds of arguments
 COUNT, COUNT0, WHOLE = 'int3 huge', 'int3 huge 0', 'int3 huge 0 -1'
 SMALL, SMALL0 = 'int3', 'int3 0'                                  # whole numbers that something limits
@@ -22,6 +25,7 @@ RATE, SHARE = 'float 0', 'float 0'                                # below 1; 1 a
 ABOVE0 = 'float'                                                  # of a share, without 0
 SEED = WHOLE
 NOTHING = ''
+RIGHT_ANYWHERE = dict(max_numbers='None ' + COUNT)                # of arguments that mean the same wherever they are
 
 
 @dataclass
@@ -47,9 +51,12 @@ class Case:
 
     def parameters(self):
         "Name -> labels that are right, of every argument of the signature and every other that is named in `right`."
-        found = {k: p for k, p in inspect.signature(self.target()).parameters.items() if k not in ('self', 'device', 'dtype') and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)}
+        found = {k: p for k, p in inspect.signature(self.target()).parameters.items() if k not in ('self', 'device',
+                                                                                                   'dtype') and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)}
         none = {k for k, p in found.items() if p.default is None}
-        return {k: set(self.right.get(k, '').split()) | ({'None'} if k in none else set()) for k in [*found, *(k for k in self.right if k not in found)]}
+        right = RIGHT_ANYWHERE | self.right
+        return {k: set(right.get(k, '').split()) | ({'None'} if k in none else set()) for k in [*found,
+                                                                                                *(k for k in self.right if k not in found)]}
 
 
 # Tiny things to call with, made once
@@ -58,7 +65,9 @@ class Case:
 def series():
     from romae_nb.data import IrregularDataset
     rng = np.random.default_rng(0)
-    return IrregularDataset([rng.normal(size=(5, 2)) for _ in range(8)], [rng.uniform(0, 9, (5, 1)) for _ in range(8)], np.arange(8) % 2)
+    return IrregularDataset([rng.normal(size=(5, 2)) for _ in range(8)], [rng.uniform(0, 9, (5,
+                                                                                             1)) for _ in range(8)],
+                                                                                             np.arange(8) % 2)
 
 @cache
 def images():
@@ -104,7 +113,8 @@ def ragged(width=1):
 
 def learner(kind='pretrain'):
     from romae_nb import learner as l
-    if kind == 'pretrain': return l.pretrain_learner(loaders('images'), 'romae_tiny_shallow', encoder_kw=TINY, verbose=False, **DECODER)
+    if kind == 'pretrain': return l.pretrain_learner(loaders('images'), 'romae_tiny_shallow', encoder_kw=TINY,
+                                                     verbose=False, **DECODER)
     return l.finetune_learner(loaders('images'), 'romae_tiny_shallow', verbose=False, **TINY)
 
 def scaling():
@@ -120,8 +130,14 @@ one_frame = dict(id=[0, 0, 1, 1], time=[0., 1., 0., 1.], channel=['a'] * 4, valu
 
 # Public, and not in the table: these take no settings of users. Theirs are checked where they come in.
 LEFT_OUT = dict(
-    length_buckets='called by TokenDL with settings that it has checked', epoch_batches='likewise', Position='a record of where a run is, made by ExactCheckpoints',
-    RateTrial="fastai's LRFinder, made by lr_find", Share='made by distributed', Boxes='a record', Mix='a record')
+    length_buckets='called by TokenDL with settings that it has checked', epoch_batches='likewise',
+    Position='a record of where a run is, made by ExactCheckpoints',
+    set_learner='restores what ExactCheckpoints wrote', fit_settings='reads a Learner',
+    from_first='between processes', Progress='a bar of the demo',
+    fold_probe='takes a model alone', timm_dataset="hands its settings to timm's create_dataset, which loads them",
+    from_mae='reads a foreign file; its settings are looked at behind the file',
+    from_flax='likewise', RateTrial="fastai's LRFinder, made by lr_find", Share='made by distributed',
+    Boxes='a record', Mix='a record')
 
 
 def frame():
@@ -135,15 +151,25 @@ def dataloaders_of(datasets, **kw):
 
 
 # Keywords that both Learners hand to fastai's own
-FASTAI = dict(lr=POSITIVE, splitter=NOTHING, path='None text', model_dir=TEXT, wd_bn_bias=FLAG, train_bn=FLAG, moms='None', default_cbs=FLAG, loss_func='None', metrics='None []')
-ENCODER = dict(img_size=SMALL, in_chans=SMALL, num_classes=SMALL0, global_pool=NOTHING, tubelet_size=NOTHING, n_pos_dims=SMALL, class_token=FLAG, embed_dim=NOTHING, depth=SMALL, num_heads=SMALL,
-               mlp_ratio='int3 float', mlp_dim='None int3', p='0 float', base='int3 huge', pos_encoding=NOTHING, norm_eps=NOT_NEGATIVE, drop_rate=RATE, pos_drop_rate=RATE, proj_drop_rate=RATE,
-               attn_drop_rate=RATE, attn_proj_drop_rate=RATE, drop_path_rate=RATE, init_values='None float int3 huge 0 -1', channel_tokens=FLAG, factor_axis='None 0', max_tokens='None int3 huge',
+FASTAI = dict(lr=POSITIVE, splitter=NOTHING, path='None text', model_dir=TEXT, wd_bn_bias=FLAG, train_bn=FLAG,
+              moms='None', default_cbs=FLAG, loss_func='None', metrics='None []')
+ENCODER = dict(img_size=SMALL, in_chans=SMALL, num_classes=SMALL0, global_pool=NOTHING, tubelet_size=NOTHING,
+               n_pos_dims=SMALL, class_token=FLAG, embed_dim=NOTHING, depth=SMALL, num_heads=SMALL,
+               mlp_ratio='int3 float', mlp_dim='None int3', p='0 float', base='int3 huge', pos_encoding=NOTHING,
+               norm_eps=NOT_NEGATIVE, drop_rate=RATE, pos_drop_rate=RATE, proj_drop_rate=RATE,
+               attn_drop_rate=RATE, attn_proj_drop_rate=RATE, drop_path_rate=RATE,
+               init_values='None float int3 huge 0 -1', channel_tokens=FLAG, factor_axis='None 0',
+               max_tokens='None int3 huge',
                dynamic_img_pad=FLAG, weight_init=NOTHING)
-OF_DATA = dict(in_chans='None', n_pos_dims='None', wd='None ' + NOT_NEGATIVE, opt_kw='None', encoder_kw='None', pretrained='None')     # what the batches decide
-BY_NAME = {k: f'None {right}' for k, right in ENCODER.items() if k != 'num_classes'} | OF_DATA     # of a Learner's encoder: None leaves it to the data or to the default, as in timm
-MAE = dict(mask_ratio='None float', decoder_dim='None', decoder_heads='None int3', decoder_depth='None int3', decoder_kw='None', norm_targets=FLAG, mask_fn=NOTHING, reference_mean=FLAG, head_drop_rate=RATE,
-           loss=NOTHING, loss_kw='None', encoder_pos=NOTHING, decoder_pos='None', decoder_block='None', channel_axis='None 0')
+MORE_OF_IMAGES = dict(axes=NOTHING)
+OF_DATA = dict(in_chans='None', n_pos_dims='None', wd='None ' + NOT_NEGATIVE, opt_kw='None', encoder_kw='None',
+               pretrained='None')     # what the batches decide
+BY_NAME = {k: f'None {right}' for k,
+           right in ENCODER.items() if k != 'num_classes'} | OF_DATA     # of a Learner's encoder: None leaves it to the data or to the default, as in timm
+MAE = dict(mask_ratio='None float', decoder_dim='None', decoder_heads='None int3', decoder_depth='None int3',
+           decoder_kw='None', norm_targets=FLAG, mask_fn=NOTHING, reference_mean=FLAG, head_drop_rate=RATE,
+           loss=NOTHING, loss_kw='None', encoder_pos=NOTHING, decoder_pos='None', decoder_block='None',
+           channel_axis='None 0')
 
 CASES = [
     # positions, rope
@@ -155,11 +181,13 @@ CASES = [
     Case('rope.NDPRope', dict(head_dim=12, n_dims=2), dict(n_dims=SMALL, p='0 float', base='int3 huge')),
     Case('rope.axis_width', dict(head_dim=8, n_dims=2), dict(n_dims=SMALL, head_dim='huge')),
     Case('rope.sincos_rows', dict(index=torch.arange(3.), dim=8), dict(base='int3 huge float')),
-    Case('rope.sincos_table', dict(n=3, dim=8), dict(n=SMALL, base='int3 huge float')),
+    Case('rope.sincos_table', dict(n=3, dim=8), dict(n=SMALL0, base='int3 huge float')),
     Case('rope.sincos_positions', dict(positions=torch.rand(1, 2, 3), dim=8), dict(base='int3 huge float')),
-    Case('rope.AddedPositions', dict(kind='sincos', dim=8, max_tokens=None), dict(max_tokens='None int3 huge', prefix=FLAG)),
+    Case('rope.AddedPositions', dict(kind='sincos', dim=8, max_tokens=None), dict(max_tokens='None int3 huge',
+                                                                                  prefix=FLAG)),
     # tubelets, tokens
-    Case('tubelets.Tubelets', dict(size=(1, 4, 4), channels=1), dict(channels=COUNT, n_pos_dims=COUNT, per_channel=FLAG, pad=FLAG)),
+    Case('tubelets.Tubelets', dict(size=(1, 4, 4), channels=1), dict(channels=COUNT, n_pos_dims=COUNT,
+                                                                     per_channel=FLAG, pad=FLAG)),
     Case('tubelets.grid_size', dict(values=values, tubelet_size=(1, 4, 4))),
     Case('tubelets.patchify', dict(values=values, tubelet_size=(1, 4, 4))),
     Case('tubelets.unpatchify', dict(tokens=torch.rand(2, 4, 16), tubelet_size=(1, 4, 4), grid=(1, 2, 2), channels=1)),
@@ -183,100 +211,155 @@ CASES = [
     Case('losses.TokenLoss', dict(kind='huber'), dict(norm_targets=FLAG, huber_delta=POSITIVE, reference_mean=FLAG)),
     # models
     Case('encoder.EncoderConfig', dict(d_model=24, nhead=2, depth=1),
-         dict(nhead=SMALL, depth=COUNT, dim_feedforward='None int3 huge', mlp_ratio='int3 float huge', layer_norm_eps=NOT_NEGATIVE, drop_path_rate=RATE, hidden_drop_rate=RATE, attn_drop_rate=RATE,
-              attn_proj_drop_rate=RATE, pos_drop_rate=RATE, n_pos_dims=SMALL, p='0 float', base='int3 huge', max_tokens='None int3 huge', init_values='None int3 float huge 0 -1', factor_axis='None 0', act='None')),
+         dict(nhead=SMALL, depth=COUNT, dim_feedforward='None int3 huge', mlp_ratio='int3 float huge',
+              layer_norm_eps=NOT_NEGATIVE, drop_path_rate=RATE, hidden_drop_rate=RATE, attn_drop_rate=RATE,
+              attn_proj_drop_rate=RATE, pos_drop_rate=RATE, n_pos_dims=SMALL, p='0 float', base='int3 huge',
+              max_tokens='None int3 huge', init_values='None int3 float huge 0 -1', factor_axis='None 0', act='None')),
     Case('encoder.DropPath', dict(), dict(rate=RATE)),
     Case('encoder.RmsNorm', dict(channels=8), dict(channels=SMALL, eps='int3 float huge', affine=FLAG)),
     Case('encoder.Attention', lambda: dict(cfg=config())),
     Case('encoder.Block', lambda: dict(cfg=config()), dict(drop_path_rate=RATE)),
     Case('encoder.Encoder', lambda: dict(cfg=config())),
-    Case('decoder.Decoder', lambda: dict(encoder_dim=16, out_dim=4, cfg=config()), dict(encoder_dim=SMALL, out_dim=SMALL, prefix=SMALL0, channels='None int3', token_drop=RATE, head_drop=RATE)),
+    Case('decoder.Decoder', lambda: dict(encoder_dim=16, out_dim=4, cfg=config()), dict(encoder_dim=SMALL,
+                                                                                        out_dim=SMALL, prefix=SMALL0,
+                                                                                        channels='None int3',
+                                                                                        token_drop=RATE,
+                                                                                        head_drop=RATE)),
     Case('romae.RoMAE', dict(OF_IMAGES), ENCODER),
     Case('romae.romae_tiny', dict(OF_IMAGES), ENCODER | dict(pretrained=NOTHING, global_pool='None')),
     Case('romae.image_tokens', lambda: dict(img_size=8, cut=tubelets())),
     Case('romae.check_tubelet_size', dict(tubelet_size=(1, 4, 4))),
     Case('mae.MaskedAutoencoder', lambda: dict(encoder='romae_tiny', encoder_kw=dict(OF_IMAGES), **DECODER), MAE),
-    Case('mae.MaskedAutoencoder.draw_mask', dict(values=values), dict(generator='None'), call=lambda **kw: mae().draw_mask(**kw)),
+    Case('mae.MaskedAutoencoder.draw_mask', dict(values=values), dict(generator='None'),
+         call=lambda **kw: mae().draw_mask(**kw)),
     Case('vit.set_positions', lambda: dict(vit=vit(), kind='learned')),
     # saving and conversion
     Case('hub.save', lambda: dict(model=mae(), folder='saved'), dict(folder=TEXT, notes=TEXT)),
     Case('hub.load', lambda: dict(folder=saved())),
     Case('hub.save_encoder', lambda: dict(mae=mae(), folder='saved'), dict(folder=TEXT)),
-    Case('hub.to_timm', lambda: dict(model=mae(), num_classes=3), dict(num_classes=SMALL0, probe=FLAG, img_size='None')),
+    Case('hub.to_timm', lambda: dict(model=mae(), num_classes=3), dict(num_classes=SMALL0, probe=FLAG,
+                                                                       img_size='None')),
     Case('hub.ProbeHead', dict(dim=8, num_classes=2), dict(dim=SMALL, num_classes=SMALL)),
+    Case('hub.from_reference', dict(folder=TESTS/'reference'/'pretrain_absolute'), dict(reference_mean=FLAG)),
     Case('hub.model_card', lambda: dict(model=mae()), dict(notes=TEXT)),
     # data
     Case('scaling.Scaling', dict(mean=(0.,), std=(1.,)), dict(channel_axis='None ' + COUNT0)),
-    Case('scaling.fit_scaling', lambda: dict(samples=[(torch.rand(4, 1), torch.rand(4, 2))]), dict(irregular=FLAG, channel_axis='None 0', channels='None ' + COUNT)),
-    Case('datasets.IrregularDataset', dict(values=[np.ones((3, 1))], positions=[np.ones((3, 2))], labels=[0]), dict(marks=FLAG, channel_axis='None 0')),
+    Case('scaling.fit_scaling', lambda: dict(samples=[(torch.rand(4, 1), torch.rand(4, 2))]), dict(irregular=FLAG,
+                                                                                                   channel_axis='None 0', channels='None ' + COUNT)),
+    Case('datasets.IrregularDataset', dict(values=[np.ones((3, 1))], positions=[np.ones((3, 2))], labels=[0]),
+         dict(marks=FLAG, channel_axis='None 0')),
     Case('datasets.GridDataset', dict(values=np.ones((2, 1, 4, 4)), labels=[0, 1]), dict(marks=FLAG)),
     Case('datasets.Part', lambda: dict(dataset=series())),
     Case('datasets.encode_labels', dict(labels=[0, 1, 1], n=3), dict(n=SMALL, labels='None')),
-    Case('datasets.collate', lambda: dict(samples=[series()[0], series()[1]]), dict(irregular=FLAG, num_classes='None int3 huge', marks=FLAG)),
+    Case('datasets.collate', lambda: dict(samples=[series()[0], series()[1]]), dict(irregular=FLAG,
+                                                                                    num_classes='None int3 huge',
+                                                                                    marks=FLAG)),
     Case('images.to_values', dict(x=np.ones((1, 4, 4)))),
-    Case('images.ItemDataset', lambda: dict(items=[(np.ones((1, 4, 4)), 0), (np.ones((1, 4, 4)), 1)]), dict(marks=FLAG, random=FLAG)),
+    Case('images.folder_dataset', lambda: dict(root=pictures()), dict(split='None', transform='None', labels=FLAG,
+                                                                      mode='None', marks=FLAG, random='None True',
+                                                                      **MORE_OF_IMAGES)),
+    Case('images.make_shards', lambda: dict(root=pictures(), out='shards'), dict(out=TEXT, per_shard=COUNT,
+                                                                                 seed='None ' + SEED)),
+    Case('images.shard_dataset', lambda: dict(urls=shards()), dict(labels=FLAG, mode='None', cache='None text',
+                                                                   marks=FLAG, random='None True', **MORE_OF_IMAGES)),
+    Case('images.ItemDataset', lambda: dict(items=[(np.ones((1, 4, 4)), 0), (np.ones((1, 4, 4)), 1)]),
+         dict(marks=FLAG, random=FLAG)),
     Case('series.series_dataset', dict(values=[np.ones((3, 1))], times=[np.arange(3.)], labels=[0]), dict(marks=FLAG)),
     Case('series.from_frame', lambda: dict(frame=frame()), dict(marks=FLAG, channel='None')),
+    Case('series.from_ts', lambda: dict(path=ts_file()), dict(marks=FLAG)),
     Case('data.TokenDL', lambda: dict(dataset=series(), bs=4),
-         dict(bs='None int3 huge', shuffle=FLAG, num_workers=COUNT0, seed=WHOLE + ' text', max_tokens='None huge', drop_last=FLAG, pin_memory=FLAG, after_item='None []', after_batch='None []', timeout=NOT_NEGATIVE)),
+         dict(bs='None int3 huge', shuffle=FLAG, num_workers=COUNT0, seed=WHOLE + ' text', max_tokens='None huge',
+              drop_last=FLAG, pin_memory=FLAG, after_item='None []', after_batch='None []', timeout=NOT_NEGATIVE)),
     Case('data.dataloaders', lambda: dict(datasets=series(), splits=(range(4), range(4, 8)), device='cpu'),
-         dict(bs='None int3 huge', val_bs='None int3 huge', seed=WHOLE + ' text', shuffle=FLAG, drop_last=NOTHING, num_workers=COUNT0, path=TEXT, max_tokens='None huge', layout=NOTHING, splits=NOTHING, scaling='None',
+         dict(bs='None int3 huge', val_bs='None int3 huge', seed=WHOLE + ' text', shuffle=FLAG, drop_last=NOTHING,
+              num_workers=COUNT0, path=TEXT, max_tokens='None huge', layout=NOTHING, splits=NOTHING, scaling='None',
               device='None 0 int3 huge'), call=dataloaders_of),
-    Case('data.show_batch', dict(), dict(max_n=COUNT, ncols='None ' + COUNT, show=FLAG, figsize='None'), call=lambda **kw: drawn(loaders().train.show_batch(**kw))),
+    Case('data.show_batch', dict(), dict(max_n=COUNT, ncols='None ' + COUNT, show=FLAG, figsize='None'),
+         call=lambda **kw: drawn(loaders().train.show_batch(**kw))),
     Case('data.show_sample', dict(values=torch.rand(1, 4, 4)), dict(title='None text', frames=COUNT, bands='None 0')),
     # augmentations
-    Case('augment.MixSamples', dict(), dict(mixup=NOT_NEGATIVE, cutmix=NOT_NEGATIVE, prob=SHARE, switch=SHARE, seed=SEED)),
+    Case('augment.MixSamples', dict(), dict(mixup=NOT_NEGATIVE, cutmix=NOT_NEGATIVE, prob=SHARE, switch=SHARE,
+                                            seed=SEED)),
     Case('augment.EraseBox', dict(), dict(prob=SHARE, fill=NUMBER, seed=SEED)),
-    Case('augment.JitterSeries', dict(jitter=.1), dict(jitter=NOT_NEGATIVE, gain=NOT_NEGATIVE, shift=NOT_NEGATIVE, stretch=NOT_NEGATIVE, axis='None 0 int3 huge', seed=SEED)),
-    Case('augment.RepeatedDL', lambda: dict(dataset=series(), repeats=2), dict(repeats=COUNT, bs='None int3 huge', shuffle=FLAG)),
+    Case('augment.JitterSeries', dict(jitter=.1), dict(jitter=NOT_NEGATIVE, gain=NOT_NEGATIVE, shift=NOT_NEGATIVE,
+                                                       stretch=NOT_NEGATIVE, axis='None 0 int3 huge', seed=SEED)),
+    Case('augment.RepeatedDL', lambda: dict(dataset=series(), repeats=2), dict(repeats=COUNT, bs='None int3 huge',
+                                                                               shuffle=FLAG)),
     Case('augment.repeated', lambda: dict(dl=loaders().train, repeats=2), dict(repeats=COUNT)),
     Case('augment.image_transforms', dict(size=8),
-         dict(size=COUNT, train=FLAG, hflip=SHARE, color_jitter='None float 0 int3 huge', auto_augment='None', erase_prob=SHARE, crop_pct='float', crop='None')),
+         dict(size=COUNT, train=FLAG, hflip=SHARE, color_jitter='None float 0 int3 huge', auto_augment='None',
+              erase_prob=SHARE, crop_pct='float', crop='None')),
     # training
     Case('optim.sparing', lambda: dict(opt_func='adamw', model=mae())),
-    Case('optim.scaled_lr', dict(lr=.1, rule='linear', batch=8, processes=1, steps=1), dict(lr=POSITIVE, rule='None', batch='float ' + COUNT, processes='None int3 huge', steps=COUNT)),
-    Case('optim.cosine_schedule', dict(lrs=[.1], warmup=.1), dict(lrs=POSITIVE, warmup=RATE, min_lr=NOT_NEGATIVE, start_lr=NOT_NEGATIVE)),
-    Case('optim.layer_rates', lambda: dict(groups=groups(), model=encoder(), lr=.1), dict(lr=POSITIVE, decay='float', groups='[]')),
+    Case('optim.scaled_lr', dict(lr=.1, rule='linear', batch=8, processes=1, steps=1), dict(lr=POSITIVE, rule='None',
+                                                                                            batch='float ' + COUNT,
+                                                                                            processes='None int3 huge', steps=COUNT)),
+    Case('optim.cosine_schedule', dict(lrs=[.1], warmup=.1), dict(lrs=POSITIVE, warmup=RATE, min_lr=NOT_NEGATIVE,
+                                                                  start_lr=NOT_NEGATIVE)),
+    Case('optim.layer_rates', lambda: dict(groups=groups(), model=encoder(), lr=.1), dict(lr=POSITIVE, decay='float',
+                                                                                          groups='[]')),
     Case('stepping.Accumulate', dict(), dict(steps=COUNT)),
     Case('stepping.EMA', dict(), dict(decay=RATE, warmup=FLAG)),
-    Case('stepping.HalfPrecision', dict(), dict(init_scale=POSITIVE, growth_factor='int3 huge', backoff_factor='float', growth_interval=COUNT, enabled=FLAG, device=NOTHING)),
+    Case('stepping.HalfPrecision', dict(), dict(init_scale=POSITIVE, growth_factor='int3 huge',
+                                                backoff_factor='float', growth_interval=COUNT, enabled=FLAG,
+                                                device=NOTHING)),
     Case('callbacks.MaskedLoss', lambda: dict(model=mae())),
     Case('callbacks.MeanLoss', lambda: dict(scoring=mae().scoring)),
     Case('callbacks.MaskedPretraining', dict(), dict(seed=SEED, baseline=FLAG)),
     Case('callbacks.CheckFirstBatch', dict(), dict(num_classes='None int3 huge')),
     Case('callbacks.DropTokens', dict(), dict(ratio='float', seed=SEED)),
     Case('checkpoint.ExactCheckpoints', dict(folder='states'),
-         dict(folder=TEXT, every='None int3 huge', epochs='None int3 huge', keep_last=COUNT, best='None text', resume=NOTHING, verbose=FLAG, lower='None True')),
-    Case('checkpoint.Seeds', dict(), dict(seed=SEED, init='None ' + SEED, masks='None ' + SEED, dropout='None ' + SEED, shuffle='None ' + SEED, mixup='None ' + SEED)),
+         dict(folder=TEXT, every='None int3 huge', epochs='None int3 huge', keep_last=COUNT, best='None text',
+              resume=NOTHING, verbose=FLAG, lower='None True')),
+    Case('checkpoint.Seeds', dict(), dict(seed=SEED, init='None ' + SEED, masks='None ' + SEED,
+                                          dropout='None ' + SEED, shuffle='None ' + SEED, mixup='None ' + SEED)),
     Case('checkpoint.SeededSteps', dict(), dict(seed=SEED)),
     Case('checkpoint.SeededForward', dict(), dict(seed=SEED)),
     Case('checkpoint.checkpoints', dict(folder='states'), dict(folder=TEXT)),
     Case('logs.LogFile', dict(), dict(path=TEXT)),
-    Case('logs.KeepCheckpoints', dict(), dict(folder=TEXT, monitor=TEXT, best=COUNT0, last=COUNT0, lower=FLAG, every=COUNT)),
+    Case('logs.KeepCheckpoints', dict(), dict(folder=TEXT, monitor=TEXT, best=COUNT0, last=COUNT0, lower=FLAG,
+                                              every=COUNT)),
     Case('logs.ReconstructionPictures', dict(), dict(every=COUNT, folder=TEXT, n=COUNT, seed=SEED)),
     Case('logs.WandbLog', dict(), dict(every=COUNT)),
-    Case('probes.features', lambda: dict(model=encoder(), values=values), dict(pool='None'), call=lambda model, values, pool=None, **kw: features()(model, values, pool=pool, **kw)),
-    Case('probes.embeddings', lambda: dict(model=encoder(), dl=loaders('images').valid), dict(pool='None', n_inp='None')),
-    Case('probes.linear_probe', dict(train_x=vectors, train_y=labels, valid_x=vectors, valid_y=labels, cs=(1.,), folds=2), dict(folds=COUNT, seed=SEED)),
-    Case('probes.knn_probe', dict(train_x=vectors, train_y=labels, valid_x=vectors, valid_y=labels, k=3), dict(k=SMALL, temperature='None ' + POSITIVE, chunk=COUNT)),
+    Case('probes.features', lambda: dict(model=encoder(), values=values), dict(pool='None'), call=lambda model,
+         values, pool=None, **kw: features()(model, values, pool=pool, **kw)),
+    Case('probes.embeddings', lambda: dict(model=encoder(), dl=loaders('images').valid), dict(pool='None',
+                                                                                              n_inp='None')),
+    Case('probes.linear_probe', dict(train_x=vectors, train_y=labels, valid_x=vectors, valid_y=labels, cs=(1.,),
+                                     folds=2), dict(folds=COUNT, seed=SEED)),
+    Case('probes.knn_probe', dict(train_x=vectors, train_y=labels, valid_x=vectors, valid_y=labels, k=3),
+         dict(k=SMALL, temperature='None ' + POSITIVE, chunk=COUNT)),
     Case('probes.effective_rank', dict(x=vectors), dict(center=FLAG)),
     Case('probes.feature_spread', dict(x=vectors)),
-    Case('probes.ProbeCallback', lambda: dict(train=loaders('images').train, valid=loaders('images').valid), dict(train='None', every=COUNT, k=COUNT, temperature='None ' + POSITIVE, pool='None', prefix=TEXT)),
+    Case('probes.ProbeCallback', lambda: dict(train=loaders('images').train, valid=loaders('images').valid),
+         dict(train='None', every=COUNT, k=COUNT, temperature='None ' + POSITIVE, pool='None', prefix=TEXT)),
+    Case('probes.probe_learner', lambda: dict(dls=loaders('images'), model=encoder()), dict(num_classes='None int3',
+                                                                                            base_lr=POSITIVE,
+                                                                                            pool='None', metrics='None []')),
     Case('probes.as_probe', lambda: dict(model=encoder(), num_classes=2), dict(num_classes=SMALL, pool='None')),
     # Learners
     Case('learner.patch_size', dict(height=8, width=8), dict(height=COUNT, width=COUNT)),
     Case('learner.batch_geometry', dict(values=values)),
     Case('learner.task_loss', dict(task='classification'), dict(smoothing=RATE)),
     Case('learner.YesNoLoss', dict(), dict(smoothing=RATE, multi=FLAG)),
-    Case('learner.pretrain_learner', lambda: dict(dls=loaders('images'), model='romae_tiny_shallow', encoder_kw=TINY, verbose=False, **DECODER),
+    Case('learner.pretrain_learner', lambda: dict(dls=loaders('images'), model='romae_tiny_shallow', encoder_kw=TINY,
+                                                  verbose=False, **DECODER),
          MAE | FASTAI | BY_NAME | dict(seed=SEED, baseline=FLAG, cbs='None []', verbose=FLAG)),
-    Case('learner.finetune_learner', lambda: dict(dls=loaders('images'), model='romae_tiny_shallow', verbose=False, **TINY),
-         FASTAI | BY_NAME | dict(num_classes='None int3', task='None', label_smoothing=RATE, cbs='None []', verbose=FLAG)),
+    Case('learner.finetune_learner', lambda: dict(dls=loaders('images'), model='romae_tiny_shallow', verbose=False,
+                                                  **TINY),
+         FASTAI | BY_NAME | dict(num_classes='None int3', task='None', label_smoothing=RATE, cbs='None []',
+                                 verbose=FLAG)),
     Case('learner.probe_learner', lambda: dict(dls=loaders('images'), model=encoder()),
-         FASTAI | dict(num_classes='None int3', pretrained=FLAG, base_lr=POSITIVE, pool='None', wd='None ' + NOT_NEGATIVE, cbs='None []')),
-    Case('learner.TokenLearner.fit_cosine', dict(n_epoch=1), dict(n_epoch=SMALL, lr='None ' + POSITIVE, warmup_epochs='0 float', warmup_steps='None 0', min_lr=NOT_NEGATIVE, layer_decay='None float', wd='None ' + NOT_NEGATIVE,
-         cbs='None []', reset_opt=FLAG), call=lambda n_epoch=1, **kw: fitting().fit_cosine(n_epoch, **kw), skip=dict(n_epoch='huge int3')),
-    Case('learner.PretrainLearner.show_results', dict(), dict(ds_idx='0', max_n=COUNT, seed=SEED), call=lambda **kw: drawn(shown_learner().show_results(**kw))),
+         FASTAI | dict(num_classes='None int3', pretrained=FLAG, base_lr=POSITIVE, pool='None',
+                       wd='None ' + NOT_NEGATIVE, cbs='None []')),
+    Case('learner.TokenLearner.fit_cosine', dict(n_epoch=1), dict(n_epoch=SMALL, lr='None ' + POSITIVE,
+                                                                  warmup_epochs='0 float', warmup_steps='None 0',
+                                                                  min_lr=NOT_NEGATIVE, layer_decay='None float',
+                                                                  wd='None ' + NOT_NEGATIVE,
+         cbs='None []', reset_opt=FLAG), call=lambda n_epoch=1, **kw: fitting().fit_cosine(n_epoch,
+                                                                                           **kw), skip=dict(n_epoch='huge int3')),
+    Case('learner.PretrainLearner.show_results', dict(), dict(ds_idx='0', max_n=COUNT, seed=SEED),
+         call=lambda **kw: drawn(shown_learner().show_results(**kw))),
     # pictures
     Case('visualize.Picture', dict()),
     Case('visualize.rope_of', lambda: dict(model=rope())),
@@ -285,22 +368,51 @@ CASES = [
     Case('visualize.axis_scales', lambda: dict(model=rope(), positions=grid_at)),
     Case('visualize.plot_wavelengths', lambda: dict(model=rope(), positions=grid_at)),
     Case('visualize.kernel', lambda: dict(model=rope(), distance=torch.rand(3)), dict(distance=NUMBER)),
-    Case('visualize.plot_kernel', lambda: dict(models=rope(), positions=grid_at), dict(distance='None int3 float huge')),
+    Case('visualize.plot_kernel', lambda: dict(models=rope(), positions=grid_at),
+         dict(distance='None int3 float huge')),
     Case('visualize.similarity', lambda: dict(model=rope(), a=torch.rand(2, 3), b=torch.rand(2, 3))),
     Case('visualize.plot_similarity', lambda: dict(model=rope(), positions=grid_at), dict(query='None 0 -1 int3')),
     Case('visualize.plot_cls', lambda: dict(model=rope(), positions=grid_at)),
     Case('visualize.plot_masks', dict(mask=torch.rand(2, 4) > .5)),
     Case('visualize.plot_masks', dict(mask=torch.rand(2, 4) > .5, positions=grid_at)),
     Case('visualize.reconstruct', lambda: dict(mae=mae(), batch=values, n=1), dict(n=COUNT)),
-    Case('visualize.plot_reconstruction', lambda: dict(mae=mae(), batch=values, n=1), dict(n=COUNT, channel='None 0', frame='None 0')),
-    Case('visualize.attention', lambda: dict(model=encoder(), batch=values, n=1), dict(n=COUNT, block='-1 0', token='None 0 int3', axis=NOTHING)),
-    Case('visualize.plot_attention', lambda: dict(model=encoder(), batch=values, n=1), dict(n=COUNT, block='-1 0', token='None 0 int3', channel='None 0', frame='None 0', axis=NOTHING)),
+    Case('visualize.plot_reconstruction', lambda: dict(mae=mae(), batch=values, n=1), dict(n=COUNT, channel='None 0',
+                                                                                           frame='None 0')),
+    Case('visualize.attention', lambda: dict(model=encoder(), batch=values, n=1), dict(n=COUNT, block='-1 0',
+                                                                                       token='None 0 int3',
+                                                                                       axis=NOTHING)),
+    Case('visualize.plot_attention', lambda: dict(model=encoder(), batch=values, n=1), dict(n=COUNT, block='-1 0',
+                                                                                            token='None 0 int3',
+                                                                                            channel='None 0',
+                                                                                            frame='None 0',
+                                                                                            axis=NOTHING)),
 ]
 
 
 def features():
     from romae_nb.probes import features
     return features
+
+@cache
+def pictures():
+    "Two classes of two small pictures."
+    from PIL import Image
+    root = Path(tempfile.mkdtemp())
+    for i in range(4):
+        (root/str(i % 2)).mkdir(exist_ok=True)
+        Image.fromarray(np.full((8, 8, 3), 60 * i, np.uint8)).save(root/str(i % 2)/f'{i}.png')
+    return root
+
+@cache
+def shards():
+    from romae_nb.images import make_shards
+    return [str(p) for p in make_shards(pictures(), tempfile.mkdtemp())]
+
+@cache
+def ts_file():
+    path = Path(tempfile.mkdtemp())/'tiny.ts'
+    path.write_text('@problemName tiny\n@timeStamps false\n@missing false\n@univariate true\n@equalLength true\n@seriesLength 3\n@classLabel true a b\n@data\n1,2,3:a\n2,3,4:b\n')
+    return path
 
 @cache
 def vit():
