@@ -943,6 +943,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                               'romae_nb.mae._mask_like': ('mae.html#_mask_like', 'romae_nb/mae.py'),
                               'romae_nb.mae._parts': ('mae.html#_parts', 'romae_nb/mae.py'),
                               'romae_nb.mae._without': ('mae.html#_without', 'romae_nb/mae.py'),
+                              'romae_nb.mae.default_attention': ('mae.html#default_attention', 'romae_nb/mae.py'),
                               'romae_nb.mae.start_as_mae': ('mae.html#start_as_mae', 'romae_nb/mae.py')},
             'romae_nb.masking': { 'romae_nb.masking.BlockMask': ('masking.html#blockmask', 'romae_nb/masking.py'),
                                   'romae_nb.masking.BlockMask.__post_init__': ( 'masking.html#blockmask.__post_init__',
