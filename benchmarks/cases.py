@@ -135,7 +135,7 @@ def check_same(ours, theirs, tolerance=1e-4):
 
 def mae_of(setting, sizes):
     kw = dict(sizes, embed_dim=setting.size['d_model'], depth=setting.size['depth'], num_heads=setting.size['nhead'])
-    return setting.ready(MaskedAutoencoder('romae_tiny', kw))
+    return setting.ready(MaskedAutoencoder('romae_tiny', kw, decoder_attention='all'))       # the reference's
 
 
 def pretrain_sides(reference, setting, ours_args, theirs_args, sizes, check):

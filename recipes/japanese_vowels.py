@@ -127,7 +127,7 @@ class Ours:
 
     def pretrainer(self):
         from romae_nb.mae import MaskedAutoencoder
-        return MaskedAutoencoder(self.plan.model, self.kw, self.plan.mask_ratio)
+        return MaskedAutoencoder(self.plan.model, self.kw, self.plan.mask_ratio, decoder_attention='all')    # as the reference
 
     def pretrain_loss(self, model, samples, generator):
         values, times, _ = self.batch(samples)
