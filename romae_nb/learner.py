@@ -472,7 +472,7 @@ def _finetune_model(model, geometry, num_classes, kw, dls):
 
 def _with_anchors(model, geometry, kw, dls):
     "Keywords of a head: where tokens sit anywhere, a decoder's states at anchors beside the mean, unless another is asked for."
-    asks = isinstance(model, MaskedAutoencoder) and can_be_asked(model.decoder)
+    asks = isinstance(model, MaskedAutoencoder) and model.anchors is not None and can_be_asked(model.decoder)
     if 'global_pool' not in kw and asks and not geometry.on_grid:
         kw = kw | dict(global_pool='anchors', pool_kw=dict(mean=True) | dict(kw.get('pool_kw') or {}))
     if kw.get('global_pool') != 'anchors' or 'anchors' in kw: return kw
