@@ -1352,6 +1352,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                   'romae_nb.sklearn._Pretrained._ask': ('sklearn.html#_pretrained._ask', 'romae_nb/sklearn.py'),
                                   'romae_nb.sklearn._Pretrained._check_settings': ( 'sklearn.html#_pretrained._check_settings',
                                                                                     'romae_nb/sklearn.py'),
+                                  'romae_nb.sklearn._Pretrained._named': ('sklearn.html#_pretrained._named', 'romae_nb/sklearn.py'),
                                   'romae_nb.sklearn._Pretrained._pretrain': ('sklearn.html#_pretrained._pretrain', 'romae_nb/sklearn.py'),
                                   'romae_nb.sklearn._Pretrained._read': ('sklearn.html#_pretrained._read', 'romae_nb/sklearn.py'),
                                   'romae_nb.sklearn._Pretrained._take': ('sklearn.html#_pretrained._take', 'romae_nb/sklearn.py'),
