@@ -68,14 +68,18 @@ def choose(
         for words, model in models.items():
             model.fit(table[split.labelled], labels[split.labelled])
             valid = float(model.score(table[split.valid], labels[split.valid]))
-            if best is None or valid > best.valid: best = Choice(', '.join(filter(None, (name, words))), valid, model, table)
+            if best is None or valid > best.valid:
+                best = Choice(', '.join(filter(None, (name, words))), valid, model, table)
     return best
 
 # %% ../nbs/27_demo_peers.ipynb #2509e64b
 def logistic(): return {f'C={c}': LogisticRegression(C=c, max_iter=3000) for c in (.01, .03, .1, .3, 1., 3.)}
-def svc(): return {f'C={c}, gamma={g}': SVC(C=c, gamma=g) for c in (1., 3., 10., 30.) for g in ('scale', .005, .01, .02)}
+def svc():
+    return {f'C={c}, gamma={g}': SVC(C=c, gamma=g) for c in (1., 3., 10., 30.) for g in ('scale', .005, .01, .02)}
 def trees(): return {f'leaves of {n}': ExtraTreesClassifier(300, min_samples_leaf=n, random_state=0) for n in (1, 2)}
-def boosting(): return {f'leaves of {n}': HistGradientBoostingClassifier(max_iter=60, min_samples_leaf=n, random_state=0) for n in (1, 2, 5)}
+def boosting():
+    make = HistGradientBoostingClassifier
+    return {f'leaves of {n}': make(max_iter=60, min_samples_leaf=n, random_state=0) for n in (1, 2, 5)}
 def scaled_logistic(): return {words: make_pipeline(StandardScaler(), m) for words, m in logistic().items()}
 
 CLASSIFIERS = {'logistic': logistic, 'SVC': svc, 'extra trees': trees}
@@ -89,9 +93,11 @@ def peers(
     "All peers, each with its best settings."
     found = cells(values, places)
     mean = {'': SimpleImputer(keep_empty_features=True).fit(found[split.train]).transform(found)}
-    near = {f'{k} neighbours': KNNImputer(n_neighbors=k, weights='distance').fit(found[split.train]).transform(found) for k in (10, 20, 40, 80)}
+    imputers = {f'{k} neighbours': KNNImputer(n_neighbors=k, weights='distance') for k in (10, 20, 40, 80)}
+    near = {name: imputer.fit(found[split.train]).transform(found) for name, imputer in imputers.items()}
     smooth = {f'smoothing {s}': splines(values, places, s) for s in (0., .1, .3)}
-    out = {f'mean of each cell + {name}': choose(mean, CLASSIFIERS[name](), labels, split) for name in ('logistic', 'SVC')}
+    out = {f'mean of each cell + {name}': choose(mean, CLASSIFIERS[name](), labels, split)
+           for name in ('logistic', 'SVC')}
     out |= {f'KNNImputer + {name}': choose(near, models(), labels, split) for name, models in CLASSIFIERS.items()}
     out |= {f'splines + {name}': choose(smooth, models(), labels, split) for name, models in CLASSIFIERS.items()}
     out['HistGradientBoosting, NaN left'] = choose({'': found}, boosting(), labels, split)

@@ -20,7 +20,8 @@ from .data import Part, TokenDL
 from .visualize import plot_reconstruction
 
 # %% ../nbs/27_demo_report.ipynb #d24c3862
-OWN = 'resampler + logistic', 'resampler + SVC', 'resampler + extra trees', 'embedder + logistic', 'fine-tuned', 'from scratch'
+OWN = ('resampler + logistic', 'resampler + SVC', 'resampler + extra trees', 'embedder + logistic', 'fine-tuned',
+       'from scratch')
 
 def bet(
     results:list,  # `romae_nb.demo.SeedResult` of each seed
@@ -60,7 +61,8 @@ def table(
     results:list,      # `romae_nb.demo.SeedResult` of each seed
 ) -> list[list[str]]:  # rows of cells, the head first
     "Test accuracies and paired differences."
-    head = ['test accuracy (%)', 'mean ± sd', *(f'seed {r.seed}' for r in results), f'{bet(results)} minus it', '95% interval', '']
+    head = ['test accuracy (%)', 'mean ± sd', *(f'seed {r.seed}' for r in results),
+            f'{bet(results)} minus it', '95% interval', '']
     return [head, *(_line(results, row) for row in _ranked(results))]
 
 def _line(results, row):
@@ -81,16 +83,19 @@ def verdict(
     words = {row: word(*_compared(results, row)[1:]) for row in peers}
     mean, low, high = _compared(results, peers[0])
     ours = bet(results)
-    said = (f'{ours}: {_percent(results, ours).mean():.1f}%. The best peer, {peers[0]}: {_percent(results, peers[0]).mean():.1f}%. '
-            f'Paired difference {mean:+.1f} points, 95% interval {low:+.1f} to {high:+.1f}, over {len(results)} seeds. ')
+    said = (f'{_score(results, ours)}. The best peer, {_score(results, peers[0])}. '
+            f'Paired difference {mean:+.1f} points, 95% interval {low:+.1f} to {high:+.1f}, '
+            f'over {len(results)} seeds. ')
     not_beaten = [row for row, w in words.items() if w != 'ours ahead']
     if not not_beaten: return said + 'Ours is ahead of every peer.'
     return said + 'Ours is not ahead of: ' + '; '.join(f'{row} ({words[row]})' for row in not_beaten) + '.'
 
+def _score(results, row): return f'{row}: {_percent(results, row).mean():.1f}%'
+
 def _shrug(results, best, quick):
     short = ' Training was cut short, which costs ours and not its peers.' if quick else ''
     ours = bet(results)
-    return (f'One seed: {ours} {_percent(results, ours).mean():.1f}%, the best peer, {best}, {_percent(results, best).mean():.1f}%.{short} '
+    return (f'One seed. {_score(results, ours)}. The best peer, {_score(results, best)}.{short} '
             'This shows that all works. It does not show who is ahead.')
 
 def as_text(rows):
@@ -112,7 +117,8 @@ def accuracy_figure(
         ax.barh(y, acc.mean(), color=color, alpha=.35)
         ax.plot(acc, np.full(len(acc), y), 'o', ms=3, color=color)
         ax.text(acc.max() + 1.5, y, f'{acc.mean():.1f}', va='center', fontsize=8, color=color)
-    ax.set(yticks=range(len(rows)), yticklabels=[('ours: ' if row in OWN else '') + row for row in rows], xlim=(0, 100), ylim=(-.6, len(rows) - .4),
+    names = [('ours: ' if row in OWN else '') + row for row in rows]
+    ax.set(yticks=range(len(rows)), yticklabels=names, xlim=(0, 100), ylim=(-.6, len(rows) - .4),
            xlabel='test accuracy (%): mean as a bar, seeds as dots')
     ax.spines[['top', 'right']].set_visible(False)
     plt.close(fig)
@@ -123,13 +129,17 @@ def fill_figure(
 ) -> plt.Figure:    # a column per digit
     "Readings, what was made of them, and the digit itself."
     s = result.shown
-    rows = [('read', None), ('ours', s['ours']), ('KNNImputer', s['KNNImputer']), ('splines', s['splines']), ('the digit', s['digit'])]
+    rows = [('read', None), ('ours', s['ours']), ('KNNImputer', s['KNNImputer']), ('splines', s['splines']),
+            ('the digit', s['digit'])]
     n, (low, high) = len(s['digit']), (np.min(s['digit']), np.max(s['digit']))
-    fig, axs = plt.subplots(len(rows), n, figsize=(1.15 * n + .8, 1.15 * len(rows)), squeeze=False, layout='constrained')
+    fig, axs = plt.subplots(len(rows), n, figsize=(1.15 * n + .8, 1.15 * len(rows)), squeeze=False,
+                            layout='constrained')
     style = dict(cmap='gray_r', vmin=low, vmax=high)
     for line, (name, images) in zip(axs, rows):
         for i, ax in enumerate(line):
-            if images is None: ax.scatter(s['places'][i][:, 1], s['places'][i][:, 0], c=s['values'][i], s=14, edgecolors='#bbbbbb', linewidths=.4, **style)
+            if images is None:
+                ax.scatter(s['places'][i][:, 1], s['places'][i][:, 0], c=s['values'][i], s=14,
+                           edgecolors='#bbbbbb', linewidths=.4, **style)
             else: ax.imshow(images[i].reshape(8, 8), extent=(.5, 8.5, 8.5, .5), **style)
             ax.set(xlim=(.3, 8.7), ylim=(8.7, .3), xticks=[], yticks=[], aspect='equal')
         line[0].set_ylabel(name, fontsize=9)
@@ -155,11 +165,13 @@ def digit_figure(
 ) -> plt.Figure:   # rows of read, visible, predicted
     "What was read, what was visible, what came back."
     batch = TokenDL(Part(result.ds, result.split.valid[:n]), bs=n, device='cpu').one_batch()
-    return plot_reconstruction(result.pretrained.model, batch, n=n, generator=torch.Generator().manual_seed(result.seed))
+    return plot_reconstruction(result.pretrained.model, batch, n=n,
+                               generator=torch.Generator().manual_seed(result.seed))
 
 # %% ../nbs/27_demo_report.ipynb #abf4c952
-STYLE = ('body{font:16px/1.5 system-ui,sans-serif;max-width:64em;margin:2em auto;padding:0 1em;color:#222}img{max-width:100%}'
-         'table{border-collapse:collapse;font-size:.9em}th,td{padding:.25em .7em;border-bottom:1px solid #ccc;text-align:right}'
+STYLE = ('body{font:16px/1.5 system-ui,sans-serif;max-width:64em;margin:2em auto;padding:0 1em;color:#222}'
+         'img{max-width:100%}table{border-collapse:collapse;font-size:.9em}'
+         'th,td{padding:.25em .7em;border-bottom:1px solid #ccc;text-align:right}'
          'th:first-child,td:first-child{text-align:left}')
 
 def _img(fig, alt):
@@ -176,7 +188,9 @@ def html_table(
 
 def _commit():
     "Of the code that runs; nothing where it lies in no repository."
-    try: return subprocess.run(['git', 'rev-parse', '--short', 'HEAD'], cwd=Path(__file__).parent, capture_output=True, text=True, check=True).stdout.strip()
+    try:
+        return subprocess.run(['git', 'rev-parse', '--short', 'HEAD'], cwd=Path(__file__).parent,
+                              capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError): return 'not known'
 
 def _settings(results):
@@ -184,7 +198,8 @@ def _settings(results):
     lines = [['settings chosen on validation digits', 'validation accuracy (%)', 'settings, and in how many seeds']]
     for row in _ranked(results):
         counts = Counter(r.settings[row] for r in results).most_common()
-        lines.append([row, f'{100 * np.mean([r.valid[row] for r in results]):.1f}', '; '.join(f'{s or "none"} ({n})' for s, n in counts)])
+        lines.append([row, f'{100 * np.mean([r.valid[row] for r in results]):.1f}',
+                      '; '.join(f'{s or "none"} ({n})' for s, n in counts)])
     return lines
 
 READ = dict(scattered='Every digit is read at 26 to 45 places drawn at random, between the pixels as well as on them.',
@@ -199,12 +214,17 @@ def page(
     "The whole outcome as one page."
     made = datetime.now(timezone.utc).strftime('%Y-%m-%d %H:%M UTC')
     parts = [
-        '<h1>Scattered digits</h1>', f'<p><b>{html.escape(verdict(results, quick))}</b></p>', html_table(table(results)),
+        '<h1>Scattered digits</h1>', f'<p><b>{html.escape(verdict(results, quick))}</b></p>',
+        html_table(table(results)),
         _img(accuracy_figure(results), 'test accuracy of every row'),
-        f'<p>{READ[plan.digits]} 1197 digits are unlabelled, 100 of them labelled, ten of each class; 200 choose the settings of every row; 400 test '
+        f'<p>{READ[plan.digits]} 1197 digits are unlabelled, 100 of them labelled, ten of each class; 200 choose the '
+        'settings of every row; 400 test '
         'digits are read once. All rows of a seed have the same readings, labels and parts.</p>',
-        '<h2>Read, filled in, true</h2>', _img(fill_figure(results[0]), 'readings of validation digits, what was made of them, the digits themselves'),
-        f'<h2>Pre-training</h2><p>{plan.pretrain_epochs} epochs, {plan.mask_ratio:.0%} of the readings hidden; an encoder of {results[0].n_parameters:,} parameters.</p>',
+        '<h2>Read, filled in, true</h2>',
+        _img(fill_figure(results[0]), 'readings of validation digits, what was made of them, the digits themselves'),
+        f'<h2>Pre-training</h2><p>{plan.pretrain_epochs} epochs, {plan.mask_ratio:.0%} of the readings hidden; '
+        f'an encoder of {results[0].n_parameters:,} parameters.</p>',
         _img(loss_figure(results), 'validation loss by epoch'), '<h2>Settings</h2>', html_table(_settings(results)),
         f'<p>{made}, commit {_commit()}, <code>{html.escape(command)}</code></p>']
-    return f'<!doctype html><html lang="en"><meta charset="utf-8"><title>romae_nb demo</title><style>{STYLE}</style>{"".join(parts)}</html>\n'
+    head = f'<meta charset="utf-8"><title>romae_nb demo</title><style>{STYLE}</style>'
+    return f'<!doctype html><html lang="en">{head}{"".join(parts)}</html>\n'

@@ -60,7 +60,8 @@ def kind_of(
     return 'table'
 
 def _is_array(x): return isinstance(x, list) or getattr(x, 'ndim', 0) > 0
-def _holds_arrays(X): return isinstance(X, np.ndarray) and X.dtype == object and X.ndim == 1 and len(X) and _is_array_or_pair(X[0])
+def _holds_arrays(X):
+    return isinstance(X, np.ndarray) and X.dtype == object and X.ndim == 1 and len(X) and _is_array_or_pair(X[0])
 def _is_array_or_pair(x): return isinstance(x, tuple) or getattr(x, 'ndim', 0) == 2
 
 def _is_pair_of_lists(X):
@@ -77,7 +78,8 @@ def read_samples(
     "Series as numbers at places. Raises ArgumentError for what is none."
     kind = kind_of(X)
     if kind != 'aeon' and positions is not None:
-        raise ArgumentValueError('positions', f'places beside X that has its own ({kind})', 'None, or X as a table or 3-D array')
+        raise ArgumentValueError('positions', f'places beside X that has its own ({kind})',
+                                 'None, or X as a table or 3-D array')
     if kind == 'frame': return _from_long(X, channels)
     if kind == 'pair of lists': X = _zipped(*X)
     read = _from_aeon if kind == 'aeon' else _from_pair
@@ -90,39 +92,48 @@ def read_samples(
 def _from_aeon(x, i, positions):
     "A (channels, steps) array."
     values = _numbers(x, i)
-    if values.ndim != 2: raise ArgumentValueError('X', f'an array of shape {values.shape} as sample {i}', '(channels, steps)')
+    if values.ndim != 2:
+        raise ArgumentValueError('X', f'an array of shape {values.shape} as sample {i}', '(channels, steps)')
     values = values.T
     if positions is None: return values, np.arange(1., len(values) + 1)[:, None]
     places = as_places(positions)
     if len(places) != len(values):
-        raise ArgumentValueError('positions', f'{len(places)} places for the {len(values)} steps of sample {i}', 'one place per step')
+        raise ArgumentValueError('positions', f'{len(places)} places for the {len(values)} steps of sample {i}',
+                                 'one place per step')
     return values, places
 
 def _from_pair(x, i, _=None):
     "A (values, times) pair."
-    if not isinstance(x, tuple) or len(x) != 2: raise ArgumentTypeError('X', f'a {type(x).__name__} as sample {i}', 'pairs (values, times)')
+    if not isinstance(x, tuple) or len(x) != 2:
+        raise ArgumentTypeError('X', f'a {type(x).__name__} as sample {i}', 'pairs (values, times)')
     values, places = _numbers(x[0], i), as_places(x[1], f'X, times of sample {i}')
     if values.ndim == 1: values = values[:, None]
     if values.ndim != 2 or len(values) != len(places):
-        raise ArgumentValueError('X', f'values of shape {values.shape} and times of shape {places.shape} as sample {i}', '(n,) or (n, C), and (n,) or (n, D)')
+        raise ArgumentValueError('X', f'values of shape {values.shape} and times of shape {places.shape} as sample {i}',
+                                 '(n,) or (n, C), and (n,) or (n, D)')
     return values, places
 
 def _zipped(values, times):
     "Pairs out of two lists."
-    if len(values) != len(times): raise ArgumentValueError('X', f'{len(values)} arrays of values and {len(times)} of times', 'as many of both')
+    if len(values) != len(times):
+        raise ArgumentValueError('X', f'{len(values)} arrays of values and {len(times)} of times', 'as many of both')
     return list(zip(values, times))
 
 def _from_long(frame, channels):
     "A data frame in long form."
     ds = from_frame(frame, channel='channel' if 'channel' in frame else None, channels=channels)
-    return Samples([v.double().numpy() for v in ds.values], [p.double().numpy() for p in ds.positions], 'frame', ds.ids, ds.channels)
+    return Samples([v.double().numpy() for v in ds.values], [p.double().numpy() for p in ds.positions],
+                   'frame', ds.ids, ds.channels)
 
 # %% ../nbs/26_sklearn_inputs.ipynb #3d5bc63e
 def _numbers(x, i):
     "Values of one sample as float64; infinite ones are refused."
     try: out = np.asarray(x, dtype=float)
-    except (TypeError, ValueError) as e: raise ArgumentTypeError('X', f'a {type(x).__name__} that holds no numbers as sample {i} ({e})', 'arrays of numbers') from e
-    if np.isinf(out).any(): raise ArgumentValueError('X', f'infinite numbers in sample {i}', 'finite ones, NaN where one is missing')
+    except (TypeError, ValueError) as e:
+        raise ArgumentTypeError('X', f'a {type(x).__name__} that holds no numbers as sample {i} ({e})',
+                                'arrays of numbers') from e
+    if np.isinf(out).any():
+        raise ArgumentValueError('X', f'infinite numbers in sample {i}', 'finite ones, NaN where one is missing')
     return out
 
 def as_places(
@@ -131,9 +142,12 @@ def as_places(
 ) -> np.ndarray:            # (n, D), float64
     "Places as an array. Raises ArgumentError for what is none, or not finite."
     try: out = np.asarray(positions, dtype=float)
-    except (TypeError, ValueError) as e: raise ArgumentTypeError(name, f'a {type(positions).__name__} that holds no numbers ({e})', 'numbers, (n,) or (n, D)') from e
+    except (TypeError, ValueError) as e:
+        raise ArgumentTypeError(name, f'a {type(positions).__name__} that holds no numbers ({e})',
+                                'numbers, (n,) or (n, D)') from e
     if out.ndim == 1: out = out[:, None]
-    if out.ndim != 2 or not out.size: raise ArgumentValueError(name, f'an array of shape {out.shape}', '(n,) or (n, D), one place at least')
+    if out.ndim != 2 or not out.size:
+        raise ArgumentValueError(name, f'an array of shape {out.shape}', '(n,) or (n, D), one place at least')
     if not np.isfinite(out).all(): raise ArgumentValueError(name, 'NaN or infinite numbers', 'finite ones')
     return out
 
@@ -141,9 +155,11 @@ def _check_alike(samples):
     "The same channels and axes in all samples."
     for i, (v, p) in enumerate(zip(samples.values, samples.positions)):
         if v.shape[1] != samples.n_channels:
-            raise ArgumentValueError('X', f'{v.shape[1]} channels in sample {i} and {samples.n_channels} in sample 0', 'the same channels in all')
+            raise ArgumentValueError('X', f'{v.shape[1]} channels in sample {i} and {samples.n_channels} in sample 0',
+                                     'the same channels in all')
         if p.shape[1] != samples.n_axes:
-            raise ArgumentValueError('X', f'{p.shape[1]} axes in sample {i} and {samples.n_axes} in sample 0', 'the same axes in all')
+            raise ArgumentValueError('X', f'{p.shape[1]} axes in sample {i} and {samples.n_axes} in sample 0',
+                                     'the same axes in all')
 
 # %% ../nbs/26_sklearn_inputs.ipynb #6bd03fd7
 def table_samples(
@@ -154,7 +170,8 @@ def table_samples(
     if positions is None: return Samples(list(table[:, None].astype(float)), [np.ones((1, 1))] * len(table), 'table')
     places = as_places(positions)
     if len(places) != table.shape[1]:
-        raise ArgumentValueError('positions', f'{len(places)} places for {table.shape[1]} columns', 'one place per column')
+        raise ArgumentValueError('positions', f'{len(places)} places for {table.shape[1]} columns',
+                                 'one place per column')
     return Samples(list(table[:, :, None].astype(float)), [places] * len(table), 'table')
 
 # %% ../nbs/26_sklearn_inputs.ipynb #64e733a9
@@ -180,7 +197,8 @@ def token_dataset(
     "Samples as a dataset. Raises ArgumentError for a sample without any number."
     there = [~np.isnan(v) for v in samples.values]
     for i, t in enumerate(there):
-        if not t.any(): raise ArgumentValueError('X', f'NaN alone in sample {i}', 'one number at least in each sample')
+        if not t.any():
+            raise ArgumentValueError('X', f'NaN alone in sample {i}', 'one number at least in each sample')
     if tokens == 'times':
         rows = [t.any(1) for t in there]
         values, places = ([x[r] for x, r in zip(xs, rows)] for xs in (samples.values, samples.positions))

@@ -27,10 +27,10 @@ from .tubelets import Ragged
 
 # %% ../nbs/26_sklearn_training.ipynb #3e904682
 WIDTH, DEPTH, HEADS = 64, 3, 4
-FEWEST_STEPS, MOST_STEPS = 200, 1500   # of pre-training where `epochs` is None
-TOKENS_SEEN = 4e6                      # likewise: about two minutes on one core
-TUNING_STEPS = 400                     # of fine-tuning where `finetune_epochs` is None
-SHORT = 8                              # tokens; where samples have fewer, fine-tuning leaves none out: one of two is half of what there is
+FEWEST_STEPS, MOST_STEPS = 200, 1000   # of pre-training where `epochs` is None
+TOKENS_SEEN = 3e6                      # likewise: about a minute on one core
+TUNING_STEPS = 300                     # of fine-tuning where `finetune_epochs` is None
+SHORT = 8                              # tokens; where samples have fewer, fine-tuning leaves none out
 
 def encoder_settings(
     n_axes:int,        # position axes, the channel's among them
@@ -38,7 +38,8 @@ def encoder_settings(
 ) -> dict:             # keywords of a RoMAE
     "A small encoder without CLS token, whose width the axes divide."
     part = 2 * HEADS * n_axes
-    own = dict(embed_dim=-(-WIDTH // part) * part, depth=DEPTH, num_heads=HEADS, pos_encoding='rope+sincos', class_token=False, weight_init='torch')
+    own = dict(embed_dim=-(-WIDTH // part) * part, depth=DEPTH, num_heads=HEADS, pos_encoding='rope+sincos',
+               class_token=False, weight_init='torch')
     return own | (given or {})
 
 def pretraining_epochs(
@@ -79,7 +80,9 @@ def _with_something_to_hide(samples, tokens):
     lengths = [int((t.any(1) if tokens == 'times' else t).sum()) for t in there]
     for i, n in enumerate(lengths):
         if not n: raise ArgumentValueError('X', f'NaN alone in sample {i}', 'one number at least in each sample')
-    if max(lengths) == 1: raise ArgumentValueError('X', 'one number in each sample (1 feature(s))', 'two at least in some sample: one is hidden, and predicted from the other')
+    if max(lengths) == 1:
+        raise ArgumentValueError('X', 'one number in each sample (1 feature(s))',
+                                 'two at least in some sample: one is hidden, and predicted from the other')
     return some_of(samples, [i for i, n in enumerate(lengths) if n > 1])
 
 def quiet_pretrain(samples, tokens, encoder_kw, decoder_kw, mask_ratio, epochs, lr, batch_size, seed, device, show):
@@ -90,12 +93,15 @@ def quiet_pretrain(samples, tokens, encoder_kw, decoder_kw, mask_ratio, epochs, 
         part = dls.train.dataset
         own = dict(channel_tokens=True, in_chans=samples.n_channels) if tokens == 'observations' else {}
         encoder = encoder_settings(part.n_axes, encoder_kw) | own
-        decoder = dict(decoder_dim=encoder['embed_dim'], decoder_heads=encoder['num_heads'], decoder_depth=2, decoder_attention='visible') | (decoder_kw or {})
-        learn = pretrain_learner(dls, 'romae_tiny_shallow', mask_ratio, encoder, seed, baseline=False, verbose=False, **decoder)
+        decoder = dict(decoder_dim=encoder['embed_dim'], decoder_heads=encoder['num_heads'],
+                       decoder_depth=2, decoder_attention='visible') | (decoder_kw or {})
+        learn = pretrain_learner(dls, 'romae_tiny_shallow', mask_ratio, encoder, seed, baseline=False,
+                                 verbose=False, **decoder)
         _fit(learn, epochs or pretraining_epochs(part.lengths, batch_size), lr, show)
     return learn.model.eval(), dls.train.scaling, float(learn.smooth_loss)
 
-def quiet_finetune(model, scaling, samples, tokens, labels, task, n, epochs, lr, drop_tokens, smoothing, seed, device, show):
+def quiet_finetune(model, scaling, samples, tokens, labels, task, n, epochs, lr, drop_tokens, smoothing,
+                   seed, device, show):
     "A fine-tuned copy of the encoder with a head, in evaluation mode."
     vocab = list(range(n)) if task == 'classification' else None
     bs = min(64, max(2, len(samples) // 2))
@@ -142,7 +148,8 @@ def to_bytes(
     "A model as the files of its folder."
     with TemporaryDirectory() as folder:
         save(model, folder)
-        return {f.name: f.read_bytes() for f in sorted(Path(folder).iterdir()) if f.suffix in ('.json', '.safetensors')}
+        files = sorted(f for f in Path(folder).iterdir() if f.suffix in ('.json', '.safetensors'))
+        return {f.name: f.read_bytes() for f in files}
 
 def from_bytes(
     files:dict[str, bytes],  # as `to_bytes` gave them
@@ -172,8 +179,10 @@ class State:
 def load_pretrained(folder, samples):
     "The masked autoencoder and the scaling of a folder. Raises ArgumentError where they do not fit the samples."
     model, scaling = load(path_text('pretrained', folder)), Scaling.load(folder)
-    if not isinstance(model, MaskedAutoencoder): raise ArgumentTypeError('pretrained', f'the folder of a {type(model).__name__}', 'one of a MaskedAutoencoder')
+    if not isinstance(model, MaskedAutoencoder):
+        raise ArgumentTypeError('pretrained', f'the folder of a {type(model).__name__}', 'one of a MaskedAutoencoder')
     own = model.cut.channels, model.cut.n_pos_dims - model.cut.per_channel
     if own != (got := (samples.n_channels, samples.n_axes)):
-        raise ArgumentValueError('pretrained', 'a model for {} channels and {} axes'.format(*own), 'one for {} and {}, as X has'.format(*got))
+        raise ArgumentValueError('pretrained', 'a model for {} channels and {} axes'.format(*own),
+                                 'one for {} and {}, as X has'.format(*got))
     return model, scaling

@@ -14,9 +14,11 @@ from sklearn.base import clone
 from .sklearn import RoMAEClassifier, RoMAERegressor, RoMAEResampler
 
 # %% ../nbs/26_aeon.ipynb #6eb2b5d5
-TAGS = {'X_inner_type': ['np-list', 'numpy3D'], 'capability:multivariate': True, 'capability:unequal_length': True, 'capability:missing_values': True}
+TAGS = {'X_inner_type': ['np-list', 'numpy3D'], 'capability:multivariate': True,
+        'capability:unequal_length': True, 'capability:missing_values': True}
 
-def _small(cls, **kwargs): return cls(encoder_kw=dict(embed_dim=16, depth=1, num_heads=2), epochs=1, random_state=0, **kwargs)
+def _small(cls, **kwargs):
+    return cls(encoder_kw=dict(embed_dim=16, depth=1, num_heads=2), epochs=1, random_state=0, **kwargs)
 
 class AeonRoMAEClassifier(BaseClassifier):
     "A `RoMAEClassifier` as aeon's classifier."
@@ -34,7 +36,8 @@ class AeonRoMAEClassifier(BaseClassifier):
     def _predict(self, X): return self.estimator_.predict(X)
     def _predict_proba(self, X): return self.estimator_.predict_proba(X)
     @classmethod
-    def _get_test_params(cls, parameter_set='default'): return dict(estimator=_small(RoMAEClassifier, finetune_epochs=2))
+    def _get_test_params(cls, parameter_set='default'):
+        return dict(estimator=_small(RoMAEClassifier, finetune_epochs=2))
 
 class AeonRoMAERegressor(BaseRegressor):
     "A `RoMAERegressor` as aeon's regressor."
@@ -51,7 +54,8 @@ class AeonRoMAERegressor(BaseRegressor):
 
     def _predict(self, X): return self.estimator_.predict(X)
     @classmethod
-    def _get_test_params(cls, parameter_set='default'): return dict(estimator=_small(RoMAERegressor, finetune_epochs=2))
+    def _get_test_params(cls, parameter_set='default'):
+        return dict(estimator=_small(RoMAERegressor, finetune_epochs=2))
 
 class AeonRoMAEResampler(BaseCollectionTransformer):
     "A `RoMAEResampler` as aeon's transformer: series of any lengths, with gaps, become equally long ones without."

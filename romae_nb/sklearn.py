@@ -11,6 +11,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, ClassNamePrefixFeaturesOutMixin, RegressorMixin, TransformerMixin, clone
 from sklearn.preprocessing import LabelEncoder
 from sklearn.utils import check_random_state
+from sklearn.utils._set_output import _get_output_config
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_feature_names_in, check_array, check_consistent_length, check_is_fitted, column_or_1d, validate_data
@@ -82,6 +83,12 @@ class _Pretrained(State, BaseEstimator):
         self.scaling_.save(folder)
         return save(self.model_, folder)
 
+    def _named(self, out, samples):
+        "Rows under the names of a long frame's samples, where `set_output` asks for a data frame: scikit-learn would take the index of the frame's lines."
+        if samples.kind != 'frame' or _get_output_config('transform', self)['dense'] != 'pandas': return out
+        from pandas import DataFrame
+        return DataFrame(out, index=samples.ids)
+
     def _vectors(self, samples):
         with torch_threads(self.n_jobs): return vectors(self.model_, self.scaling_, samples, self.tokens_)
 
@@ -123,7 +130,8 @@ class RoMAEEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, _Pretrain
     ) -> np.ndarray: # (n, width), float64
         "Vectors of samples."
         check_is_fitted(self)
-        return self._vectors(self._read(X))
+        samples = self._read(X)
+        return self._named(self._vectors(samples), samples)
 
     @property
     def _n_features_out(self): return self.width_
@@ -166,7 +174,7 @@ class RoMAEClassifier(ClassifierMixin, _Supervised):
     "Classes of samples: masked pre-training, then a head."
     def __init__(self, *,
         head='finetune',      # 'finetune', or a classifier of scikit-learn for the encoder's vectors
-        finetune_epochs=None, # None: 400 steps' worth
+        finetune_epochs=None, # None: 300 steps' worth
         finetune_lr=2e-3,     # highest rate of fine-tuning
         drop_tokens=.3,       # share of each sample's tokens left out in fine-tuning, drawn anew for every batch
         label_smoothing=.1,   # share of the target spread over all classes
@@ -213,7 +221,7 @@ class RoMAERegressor(RegressorMixin, _Supervised):
     "Numbers for samples: masked pre-training, then a head."
     def __init__(self, *,
         head='finetune',      # 'finetune', or a regressor of scikit-learn for the encoder's vectors
-        finetune_epochs=None, # None: 400 steps' worth
+        finetune_epochs=None, # None: 300 steps' worth
         finetune_lr=2e-3,     # highest rate of fine-tuning
         drop_tokens=.1,       # share of each sample's tokens left out in fine-tuning, drawn anew for every batch
         positions=None, tokens='auto', encoder_kw=None, decoder_kw=None, mask_ratio=.5, epochs=None, lr=3e-3, batch_size=64,  # as `RoMAEEmbedder` has them
@@ -284,6 +292,8 @@ class RoMAEResampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, _Pretrai
     ) -> np.ndarray: # (n, channels * M) or (n, channels, M), float64
         "Resample."
         check_is_fitted(self)
+        if self.output == '3d' and (wanted := _get_output_config('transform', self)['dense']) != 'default':
+            raise ArgumentValueError('output', f"'3d' beside set_output(transform={wanted!r})", "'2d', which has columns")
         samples = self._read(X)
         (c, _), m = self.shape_, len(self.at_)
         if self.tokens_ == 'times': asked = [r.T for r in self._ask(samples, [self.at_] * len(samples))]
@@ -292,7 +302,7 @@ class RoMAEResampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, _Pretrai
             asked = [r.reshape(c, m) for r in self._ask(samples, [observed_at(self.at_, place, channel)] * len(samples))]
         out = np.stack(asked)
         if self.pasted: self._paste(out, samples)
-        return out if self.output == '3d' else out.reshape(len(out), c * m)
+        return out if self.output == '3d' else self._named(out.reshape(len(out), c * m), samples)
 
     def _paste(self, out, samples):
         "Observed numbers into their places."

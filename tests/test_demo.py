@@ -22,10 +22,11 @@ def test_readings_are_what_the_digits_have():
     np.testing.assert_allclose(pixels[seen], full[seen], atol=1e-5)
     assert seen.sum(1).min() == 26 and seen.sum(1).max() == 45 and irregular_digits(3).vocab == list(range(10))
     values, places = readings(scattered_digits(3))
-    assert min(map(len, values)) == 26 and max(map(len, values)) == 45 and all((p >= .5).all() and (p <= 8.5).all() for p in places)
+    assert min(map(len, values)) == 26 and max(map(len, values)) == 45
+    assert all((p >= .5).all() and (p <= 8.5).all() for p in places)
     from scipy.interpolate import RegularGridInterpolator
     axis = np.arange(1., 9)
-    between = RegularGridInterpolator((axis, axis), full[7].reshape(8, 8))(places[7].clip(1, 8))     # another's bilinear interpolation
+    between = RegularGridInterpolator((axis, axis), full[7].reshape(8, 8))(places[7].clip(1, 8))   # bilinear, by another
     np.testing.assert_allclose(values[7], between, atol=1e-4)
 
 
@@ -34,12 +35,14 @@ def test_splits_are_disjoint():
     labels = np.arange(1797) % 10
     s = split_digits(labels, 3)
     assert [len(p) for p in (s.train, s.labelled, s.valid, s.test)] == [1197, 100, 200, 400]
-    assert not set(s.valid) & set(s.test) and not set(s.train) & (set(s.valid) | set(s.test)) and set(s.labelled) <= set(s.train)
+    assert not set(s.valid) & set(s.test) and not set(s.train) & (set(s.valid) | set(s.test))
+    assert set(s.labelled) <= set(s.train)
     assert np.bincount(labels[s.labelled]).tolist() == [10] * 10
 
 
 # %% c902eda1
-tiny = Plan(seeds=(0, 1), pretrain_epochs=1, finetune_epochs=1, rates=(1e-3, 3e-3), encoder_kw=dict(ENCODER, embed_dim=24, depth=1, num_heads=2),
+tiny = Plan(seeds=(0, 1), pretrain_epochs=1, finetune_epochs=1, rates=(1e-3, 3e-3),
+            encoder_kw=dict(ENCODER, embed_dim=24, depth=1, num_heads=2),
             decoder_kw=dict(decoder_dim=24, decoder_heads=2, decoder_depth=1))
 
 

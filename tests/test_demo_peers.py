@@ -30,4 +30,5 @@ def test_settings_are_chosen_on_validation_digits():
     assert won.settings.startswith('good, C=') and won.valid == 1 and won.accuracy(y, np.arange(40, 60)) == 1
     hidden = y.copy()
     hidden[40:] = 1 - hidden[40:]
-    assert choose(dict(bad=bad, good=good), logistic(), hidden, split).settings == won.settings     # labels of the test part change nothing
+    again = choose(dict(bad=bad, good=good), logistic(), hidden, split)
+    assert again.settings == won.settings                       # labels of the test part change nothing

@@ -17,20 +17,26 @@ def test_intervals_and_words():
     mean, low, high = paired(a - b)
     ci = ttest_rel(a, b).confidence_interval(.95)
     assert mean == pytest.approx((a - b).mean()) and (low, high) == pytest.approx((ci.low, ci.high))
-    assert word(.1, 2) == 'ours ahead' and word(-1, 1) == 'equal' and word(-2, -.1) == 'ours behind' and 'one seed' in word(*paired([1.])[1:])
+    assert word(.1, 2) == 'ours ahead' and word(-1, 1) == 'equal' and word(-2, -.1) == 'ours behind'
+    assert 'one seed' in word(*paired([1.])[1:])
 
 
 # %% fd33b2c1
 def test_verdicts_do_not_flatter():
     def fake(bet, peer, other=(.2, .2, .2)):
         rows = lambda b, p, o: {OWN[0]: b, 'from scratch': .9, 'KNN': p, 'mean': o}
-        return [SimpleNamespace(seed=i, test=rows(*x), valid={OWN[0]: .9, 'from scratch': .5, 'KNN': .95}) for i, x in enumerate(zip(bet, peer, other))]
-    won, even, lost = fake((.9, .9, .91), (.8, .8, .8)), fake((.9, .8, .85), (.85, .9, .8)), fake((.5, .5, .51), (.8, .8, .8))
+        valid = {OWN[0]: .9, 'from scratch': .5, 'KNN': .95}
+        return [SimpleNamespace(seed=i, test=rows(*x), valid=valid) for i, x in enumerate(zip(bet, peer, other))]
+    won = fake((.9, .9, .91), (.8, .8, .8))
+    even = fake((.9, .8, .85), (.85, .9, .8))
+    lost = fake((.5, .5, .51), (.8, .8, .8))
     assert 'ahead of every peer' in verdict(won) and '+10.3 points' in verdict(won)
     assert 'not ahead of: KNN (equal)' in verdict(even) and 'KNN (ours behind)' in verdict(lost)
     rows = table(lost)
-    assert [r[0] for r in rows[1:]] == ['ours: from scratch', 'ours: ' + OWN[0], 'KNN', 'mean'] and rows[3][-1] == 'ours behind' and rows[4][-1] == 'ours ahead'
-    assert 'does not show who is ahead' in verdict(won[:1]) and 'cut short' in verdict(won[:1], True) and table(won[:1])[2][-1] == 'not known from one seed'
+    assert [r[0] for r in rows[1:]] == ['ours: from scratch', 'ours: ' + OWN[0], 'KNN', 'mean']
+    assert rows[3][-1] == 'ours behind' and rows[4][-1] == 'ours ahead'
+    assert 'does not show who is ahead' in verdict(won[:1]) and 'cut short' in verdict(won[:1], True)
+    assert table(won[:1])[2][-1] == 'not known from one seed'
     assert rows[2][1] == '50.3 ± 0.6' and as_text(rows).count('\n') == 4
 
 
@@ -38,9 +44,12 @@ def test_verdicts_do_not_flatter():
 def test_page_is_self_contained():
     rows = {OWN[0]: .9, 'from scratch': .5, 'KNNImputer + SVC': .8}
     grid = np.zeros((2, 64))
-    shown = dict(values=[np.ones(3)] * 2, places=[np.ones((3, 2))] * 2, digit=grid, ours=grid, KNNImputer=grid, splines=grid)
-    one = lambda s: SimpleNamespace(seed=s, test=rows, valid=rows, settings=dict.fromkeys(rows, 'C=1'), losses=[1., .5], mean_loss=1., shown=shown, n_parameters=1000)
+    shown = dict(values=[np.ones(3)] * 2, places=[np.ones((3, 2))] * 2, digit=grid, ours=grid, KNNImputer=grid,
+                 splines=grid)
+    one = lambda s: SimpleNamespace(seed=s, test=rows, valid=rows, settings=dict.fromkeys(rows, 'C=1'),
+                                    losses=[1., .5], mean_loss=1., shown=shown, n_parameters=1000)
     plan = SimpleNamespace(digits='scattered', pretrain_epochs=2, mask_ratio=.5)
     made = page([one(0), one(1)], plan, 'python <x>')
-    assert made.count('data:image/png;base64,') == 3 and 'http' not in made and 'python &lt;x&gt;' in made and 'C=1 (2)' in made
+    assert made.count('data:image/png;base64,') == 3 and 'http' not in made
+    assert 'python &lt;x&gt;' in made and 'C=1 (2)' in made
     assert made.index('<table>') < made.index('<img') < made.index('Read, filled in') and 'commit ' in made

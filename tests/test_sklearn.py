@@ -79,6 +79,9 @@ def test_searches_pipelines_and_frames_of_results():
     assert set(search.best_params_) == {'head__C', 'mask_ratio'} and search.predict_proba(X).shape == (16, 2)
     frame = RoMAEResampler(at=5, **TINY).set_output(transform='pandas').fit_transform(X)
     assert frame.shape == (16, 5) and frame.columns[0] == 'romaeresampler0'
+    long = pd.DataFrame(dict(id=np.repeat(list('dcba'), 5), time=np.tile(np.arange(5.), 4), value=rng.normal(size=20)))
+    assert RoMAEEmbedder(**TINY).set_output(transform='pandas').fit_transform(long).index.tolist() == list('dcba')
+    with pytest.raises(ValueError, match="output: got '3d' beside set_output"): RoMAEResampler(at=5, output='3d', **TINY).set_output(transform='pandas').fit_transform(X)
     assert not hasattr(RoMAEClassifier(head=SVC(), **TINY).fit(X, y), 'predict_proba')
     once, again, other = (RoMAEEmbedder(**TINY | dict(random_state=s)).fit_transform(X) for s in (0, 0, 1))
     assert (once == again).all() and not np.allclose(once, other)

@@ -15,7 +15,8 @@ def test_forms_are_told_apart():
     assert kind_of(np.zeros((4, 2))) == kind_of([[1., 2.], [3., 4.]]) == kind_of(pd.DataFrame({'a': [1.]})) == 'table'
     assert kind_of(((1., 2.), (3., 4.))) == kind_of([(1., 2.), (3., 4.)]) == kind_of([]) == 'table'
     assert kind_of(np.zeros((4, 2, 5))) == kind_of([np.zeros((2, 5)), np.zeros((2, 3))]) == 'aeon'
-    assert kind_of([(t, t)]) == kind_of([([1., 2.], [1., 2.])]) == 'pairs' and kind_of(([t, t], [t, t])) == 'pair of lists'
+    assert kind_of([(t, t)]) == kind_of([([1., 2.], [1., 2.])]) == 'pairs'
+    assert kind_of(([t, t], [t, t])) == 'pair of lists'
     held = np.empty(2, object)
     held[0], held[1] = np.zeros((2, 5)), np.zeros((2, 3))
     assert kind_of(held) == 'aeon'
@@ -70,5 +71,7 @@ def test_tokens_leave_out_what_is_missing():
     assert ds.positions[0].tolist() == [[1, 1], [2, 1], [1, 3]] and ds.values[0][:, 0].tolist() == [1, 4, 3]
     assert choose_tokens(s) == 'observations' and choose_tokens(s, 'times') == 'times'
     assert choose_tokens(read_samples(np.nan_to_num(x))) == 'times' and s.share_missing == pytest.approx(1 / 10)
-    assert choose_tokens(table_samples(np.ones((2, 3)))) == 'observations' and choose_tokens(table_samples(np.ones((2, 3)), [1, 2, 3])) == 'times'
-    with pytest.raises(ValueError, match='X: got NaN alone in sample 1'): token_dataset(read_samples([np.ones((1, 2)), np.full((1, 2), np.nan)]), 'times')
+    unlike, placed = table_samples(np.ones((2, 3))), table_samples(np.ones((2, 3)), [1, 2, 3])
+    assert choose_tokens(unlike) == 'observations' and choose_tokens(placed) == 'times'
+    with pytest.raises(ValueError, match='X: got NaN alone in sample 1'):
+        token_dataset(read_samples([np.ones((1, 2)), np.full((1, 2), np.nan)]), 'times')
