@@ -33,7 +33,7 @@ class MaskedLoss:
     "The loss of a `MaskedAutoencoder`, in the form in which a Learner calls it."
     def __init__(self,
         model:MaskedAutoencoder,  # whose loss it is
-        reduction:str='mean',     # 'mean': one number for the batch; 'none': one for each sample, as `get_preds(with_loss=True)` wants it
+        reduction:str='mean',     # 'mean': one number for the batch; 'none': one for each sample
     ):
         instance('model', get_model(model), MaskedAutoencoder, 'a MaskedAutoencoder')
         self.model, self.reduction = model, choice('reduction', reduction, ('mean', 'none'))
@@ -54,7 +54,8 @@ class MaskedLoss:
     def count(self, values, mask, pad_mask=None, value_mask=None):
         "How much the mean runs over, numbers or their weights: what `Accumulate` and `HiddenAverage` weigh a batch by."
         if self._counted[0] is not mask:                             # another batch than the one just scored
-            with torch.no_grad(): self(_no_prediction(get_model(self.model), values), values, mask, pad_mask, value_mask, 'mean')
+            none = _no_prediction(get_model(self.model), values)
+            with torch.no_grad(): self(none, values, mask, pad_mask, value_mask, 'mean')
         return self._counted[1]
 
 def _no_prediction(model, values):
@@ -132,10 +133,12 @@ class MaskedPretraining(Restoring):
     def __init__(self,
         seed:int=0,          # of the masks alone
         baseline:bool=True,  # record `mean_loss` at every validation, where the loss has one, see `MeanLoss`
-        loss_func=None,      # one of your own: (pred, values, mask[, pad_mask[, value_mask]]) -> number; None takes the model's
+        loss_func=None,      # your own (pred, values, mask[, pad_mask[, value_mask]]) -> number; None: the model's
     ):
-        self.seed, self.baseline = whole('seed', seed), flag('baseline', baseline)
-        self.own_loss = function('loss_func', loss_func, 'a function (pred, values, mask[, pad_mask[, value_mask]]) -> number', none=True)
+        takes = 'a function (pred, values, mask[, pad_mask[, value_mask]]) -> number'
+        self.own_loss = function('loss_func', loss_func, takes, none=True)
+        self.seed = whole('seed', seed)
+        self.baseline = flag('baseline', baseline)
         self._kept, self._train, self._gather, self._range = None, None, None, None
 
     def before_fit(self):
@@ -147,7 +150,8 @@ class MaskedPretraining(Restoring):
         if self.baseline and has_mean: self.learn.metrics = self.learn.metrics + MeanLoss(scoring)
         if self._recorder(): vars(self._recorder())['loss'] = HiddenAverage()
 
-    def before_validate(self): self.learn.loss_func = self._loss()   # `get_preds` has put another there since `before_fit`
+    def before_validate(self):
+        self.learn.loss_func = self._loss()                          # `get_preds` has put another there meanwhile
 
     def _loss(self):
         "In place of the Learner's."
@@ -196,7 +200,7 @@ def _source(self:MaskedPretraining, model, values):
     return self._generator(values.device) if noise is None else noise
 
 def _row_noise(learn, values, *seeds):
-    "Numbers that belong to the samples of the batch under way; None where nobody knows which they are, or a callback took some out."
+    "Numbers of the samples of the batch under way; None where nobody knows which they are, or some were taken out."
     epoch, rows = getattr(learn.dl, 'rows_at_hand', lambda: None)() or (None, None)
     if rows is None or len(rows) != len(values): return None
     part = ('train', epoch) if learn.training else ('valid',)
@@ -295,7 +299,8 @@ class DropTokens(Callback):
         ratio:float=.3,  # share of each sample's tokens to leave out; one always stays
         seed:int=0,      # of this choice alone
     ):
-        self.ratio, self.seed, self._generator = number('ratio', ratio, above=0, below=1), whole('seed', seed), None
+        self.ratio = number('ratio', ratio, above=0, below=1)
+        self.seed, self._generator = whole('seed', seed), None
 
     def before_fit(self):
         part = getattr(self.dls.train, 'dataset', None)
@@ -321,18 +326,20 @@ class DropTokens(Callback):
 
 # %% ../nbs/22_callbacks.ipynb #f7c232e4
 class FiniteLoss(Callback):
-    "Warn once in a fit where the loss of a training batch is no finite number: which step, where it began, what to try."
+    "Warn once in a fit where a training loss is no finite number: which step, where it began, what to try."
     order, run_valid = 21, False                                     # behind all that weighs a loss
-    def __init__(self): super().__init__()                           # no functions for events, as fastai's own takes them
-    def before_fit(self): self._quiet = bool(self.learn._grab_cbs(LRFinder)) or rank_distrib() > 0   # a search for a rate goes on until it bursts
+    def __init__(self): super().__init__()                           # takes no functions for events, as fastai's does
+    def before_fit(self):                                            # a search for a rate goes on until it bursts
+        self._quiet = bool(self.learn._grab_cbs(LRFinder)) or rank_distrib() > 0
 
     def after_loss(self):
         loss = getattr(self.learn, 'loss', None)
         if self._quiet or loss is None or loss.isfinite().all(): return
         self._quiet = True
         at = f'step {self.train_iter + 1} (epoch {self.epoch + 1}, batch {self.iter + 1})'
-        warnings.warn(f'loss: got {loss.detach().mean().item()} at {at}; {_where_not_finite(self.learn)}. Takes finite numbers: try a lower rate, a longer '
-                      "warm-up, fastai's GradientClip, bf16 in place of fp16, Scaling for values far from 1")
+        got, where = loss.detach().mean().item(), _where_not_finite(self.learn)
+        warnings.warn(f'loss: got {got} at {at}; {where}. Takes finite numbers: try a lower rate, a longer warm-up, '
+                      "fastai's GradientClip, bf16 in place of fp16, Scaling for values far from 1")
 
 def _where_not_finite(learn):
     "The first place where a number is not finite: in the batch, in the weights, or in neither yet."
@@ -340,7 +347,8 @@ def _where_not_finite(learn):
     batch = [i for i, x in enumerate(learn.xb) if not finite(_data(x))]
     if batch: return f'input {batch[0]} of the batch holds NaN or infinity'
     weights = [n for n, p in get_model(learn.model).named_parameters() if not finite(p)]
-    if weights: return f'the first parameter that is not finite is {weights[0]} ({len(weights)} in all), so an earlier step went too far'
+    if weights:
+        return f'the first parameter that is not finite is {weights[0]} ({len(weights)} in all), so a step went too far'
     return 'all parameters are still finite, so this batch began it'
 
 # %% ../nbs/22_callbacks.ipynb #e9e356b6

@@ -400,7 +400,7 @@ def __len__(self:TokenDL):
 
 # %% ../nbs/20_data.ipynb #e5783d10
 @patch
-def rows_at_hand(self:TokenDL) -> tuple[int, list]|None:  # the epoch, and what sets each row apart: (sample number, ...); None where samples have no numbers
+def rows_at_hand(self:TokenDL) -> tuple[int, list]|None:  # epoch, and (sample number, ...) per row; None for a stream
     "What the batch consists of that was handed out last."
     number = self.batch - 1 - self._skip
     if self._todo is None or not 0 <= number < len(self._todo): return None

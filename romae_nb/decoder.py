@@ -45,12 +45,17 @@ def check_decoder(
         raise ArgumentValueError('decoder_pos', f'{cfg.pos_encoding!r} with blocks of a ViT',
                                  "'sincos', 'fourier' or 'learned', or decoder_block='romae'")
     if cfg.factor_axis is not None:
-        raise ArgumentValueError('factor_axis', f'{cfg.factor_axis} with blocks of a ViT', "None, or decoder_block='romae'")
-    if cfg.pos_drop_rate: raise ArgumentValueError('pos_drop_rate', f'{cfg.pos_drop_rate} with blocks of a ViT, which rotate nothing', '0')
-    if cfg.d_model % cfg.nhead: raise ArgumentValueError('decoder_heads', f'{cfg.nhead} for decoder_dim={cfg.d_model}', 'a number that divides it')
+        raise ArgumentValueError('factor_axis', f'{cfg.factor_axis} with blocks of a ViT',
+                                 "None, or decoder_block='romae'")
+    if cfg.pos_drop_rate:
+        raise ArgumentValueError('pos_drop_rate', f'{cfg.pos_drop_rate} with blocks of a ViT, which rotate nothing',
+                                 '0')
+    if cfg.d_model % cfg.nhead:
+        raise ArgumentValueError('decoder_heads', f'{cfg.nhead} for decoder_dim={cfg.d_model}',
+                                 'a number that divides it')
     if cfg.attn_proj_drop_rate != cfg.hidden_drop_rate:
-        raise ArgumentValueError('attn_proj_drop_rate', f'{cfg.attn_proj_drop_rate} beside hidden_drop_rate={cfg.hidden_drop_rate}',
-                                 'the same, blocks of a ViT know one rate')
+        got = f'{cfg.attn_proj_drop_rate} beside hidden_drop_rate={cfg.hidden_drop_rate}'
+        raise ArgumentValueError('attn_proj_drop_rate', got, 'the same, blocks of a ViT know one rate')
 
 def make_vit_blocks(
     cfg:EncoderConfig,  # widths and rates
@@ -89,7 +94,7 @@ class Decoder(nn.Module):
         self.channel = None if channels is None else ChannelEmbed(channels, cfg.d_model)
         self.token_drop = nn.Dropout(token_drop)
         self.blocks = make_blocks(cfg) if block == 'romae' else make_vit_blocks(cfg)
-        norm = PlainRmsNorm(cfg.d_model, cfg.layer_norm_eps) if block == 'romae' else nn.LayerNorm(cfg.d_model, cfg.layer_norm_eps)
+        norm = (PlainRmsNorm if block == 'romae' else nn.LayerNorm)(cfg.d_model, cfg.layer_norm_eps)
         self.head = nn.Sequential(nn.Dropout(head_drop), norm, nn.Linear(cfg.d_model, out_dim))
         if block == 'vit': self.apply(_xavier)
 

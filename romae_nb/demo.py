@@ -31,7 +31,7 @@ from .sklearn import RoMAEEmbedder, RoMAEResampler
 _all_ = ['digit_figure', 'table', 'verdict']
 
 # %% ../nbs/27_demo.ipynb #b365af3b
-UNIT = 1 / 3   # of the coordinates, in pixels: neighbours turn the fastest pair of rotary features by 3 radians, nearly half round
+UNIT = 1 / 3   # of the coordinates, in pixels: neighbours turn the fastest rotary pair by 3 radians, nearly half round
 
 def _images():
     "Digits with mean 0 and deviation 1, and their labels."
@@ -42,7 +42,7 @@ def _images():
 def scattered_digits(
     seed:int=0,        # of the places
     unit:float=UNIT,   # of the coordinates, in pixels
-) -> IrregularDataset: # 1797 samples of 26 to 45 tokens, one standardised value each, at (row, column), pixels counted from 1
+) -> IrregularDataset: # 1797 samples of 26 to 45 tokens: a standardised value each, at (row, column), pixels from 1
     "scikit-learn's digits, each read at 26 to 45 places anywhere."
     (images, labels), rng = _images(), np.random.default_rng(seed)
     places = [rng.uniform(-.5, 7.5, (rng.integers(26, 46), 2)) for _ in images]
@@ -91,7 +91,8 @@ def split_digits(
     return Split(train, labelled, valid, test)
 
 # %% ../nbs/27_demo.ipynb #28d9153f
-ENCODER = dict(embed_dim=64, depth=3, num_heads=4, base=20., p=1., pos_encoding='rope+sincos', class_token=False, weight_init='torch')
+ENCODER = dict(embed_dim=64, depth=3, num_heads=4, base=20., p=1., pos_encoding='rope+sincos',
+               class_token=False, weight_init='torch')
 DECODER = dict(decoder_dim=64, decoder_heads=4, decoder_depth=2, decoder_attention='visible')
 
 @dataclass
@@ -134,8 +135,10 @@ def pretrain(
 ):                        # the Learner, trained
     "Masked pre-training on unlabelled digits."
     torch.manual_seed(seed)
-    dls = dataloaders(ds, splits=(split.train, split.valid), bs=64, val_bs=200, seed=seed, drop_last=True, scaling=Scaling((), ()), device='cpu')
-    learn = pretrain_learner(dls, 'romae_tiny_shallow', plan.mask_ratio, plan.encoder_kw, seed=seed, verbose=False, **plan.decoder_kw)
+    dls = dataloaders(ds, splits=(split.train, split.valid), bs=64, val_bs=200, seed=seed, drop_last=True,
+                      scaling=Scaling((), ()), device='cpu')
+    learn = pretrain_learner(dls, 'romae_tiny_shallow', plan.mask_ratio, plan.encoder_kw, seed=seed,
+                             verbose=False, **plan.decoder_kw)
     return _fit(learn, plan.pretrain_epochs, plan.pretrain_rate, tick, .1)
 
 def finetune(
@@ -150,8 +153,9 @@ def finetune(
     "Fine-tuning on labelled digits: the same network and budget with or without pre-training."
     torch.manual_seed(seed)
     dls = dataloaders(ds, splits=(split.labelled, split.valid), bs=50, val_bs=200, seed=seed, device='cpu')
-    kw = plan.encoder_kw if model is None else dict(global_pool=plan.encoder_kw['global_pool'])      # the same network in both arms
-    learn = finetune_learner(dls, 'romae_tiny_shallow' if model is None else model, label_smoothing=.1, verbose=False, **kw)
+    kw = plan.encoder_kw if model is None else {}
+    learn = finetune_learner(dls, 'romae_tiny_shallow' if model is None else model, label_smoothing=.1,
+                             verbose=False, **kw)
     return _fit(learn, plan.finetune_epochs, rate, tick, .2, [DropTokens(plan.drop_tokens, seed)])
 
 def accuracy_on(
@@ -160,7 +164,8 @@ def accuracy_on(
     samples:np.ndarray,   # numbers of those to predict
 ) -> float:               # share that is right, 0 to 1
     "Accuracy on some digits."
-    with learn.no_bar(), learn.no_logging(): return float(learn.validate(dl=TokenDL(Part(ds, samples), bs=200, device='cpu'))[1])
+    with learn.no_bar(), learn.no_logging():
+        return float(learn.validate(dl=TokenDL(Part(ds, samples), bs=200, device='cpu'))[1])
 
 # %% ../nbs/27_demo.ipynb #760a5c98
 @dataclass
@@ -192,9 +197,11 @@ def ours(
     with TemporaryDirectory() as folder:
         learn.save_model(folder)
         train = [samples[i] for i in split.train]
-        filled = RoMAEResampler(at=grid_places() / UNIT, pasted=False, pretrained=folder).fit(train).transform(samples)
+        resampler = RoMAEResampler(at=grid_places() / UNIT, pasted=False, pretrained=folder)
+        filled = resampler.fit(train).transform(samples)
         vectors = RoMAEEmbedder(pretrained=folder).fit(train).transform(samples)
-    own = {f'resampler + {name}': choose({'': filled}, models(), labels, split) for name, models in CLASSIFIERS.items()}
+    read = {name: choose({'': filled}, models(), labels, split) for name, models in CLASSIFIERS.items()}
+    own = {f'resampler + {name}': choice for name, choice in read.items()}
     return own | {
         'embedder + logistic': choose({'': vectors}, scaled_logistic(), labels, split),
         'fine-tuned': _tuned(ds, split, plan, seed, learn.model, tick),
@@ -233,17 +240,20 @@ def run_seed(
     if tick: tick(PEER_STEPS)
     names = list(learn.recorder.metric_names[1:-1])
     history = np.array(learn.recorder.values, dtype=float)
-    return SeedResult(
-        seed, ds, split, learn, {k: c.valid for k, c in chosen.items()}, {k: c.settings for k, c in chosen.items()},
-        {k: c.accuracy(labels, split.test) for k, c in chosen.items()}, history[:, names.index('valid_loss')].tolist(),
-        float(history[-1, names.index('mean_loss')]), _shown(ds, split, chosen), sum(p.numel() for p in learn.model.encoder.parameters()))
+    valid, settings = ({k: getattr(c, what) for k, c in chosen.items()} for what in ('valid', 'settings'))
+    test = {k: c.accuracy(labels, split.test) for k, c in chosen.items()}
+    losses, mean_loss = (history[:, names.index(k)].tolist() for k in ('valid_loss', 'mean_loss'))
+    size = sum(p.numel() for p in learn.model.encoder.parameters())
+    return SeedResult(seed, ds, split, learn, valid, settings, test, losses, mean_loss[-1],
+                      _shown(ds, split, chosen), size)
 
 def _shown(ds, split, chosen, n=6):
     "Some validation digits for the picture."
     some = split.valid[:n]
     values, places = readings(ds)
     rows = {'KNNImputer': 'KNNImputer + SVC', 'splines': 'splines + SVC', 'ours': 'resampler + SVC'}
-    return dict(values=[values[i] for i in some], places=[places[i] for i in some], digit=_images()[0][some].reshape(n, -1),
+    digit = _images()[0][some].reshape(n, -1)
+    return dict(values=[values[i] for i in some], places=[places[i] for i in some], digit=digit,
                 **{k: chosen[name].table[some] for k, name in rows.items()})
 
 # %% ../nbs/27_demo.ipynb #93d02055
@@ -252,7 +262,8 @@ PEER_STEPS = 300   # what the peers count for in the bar
 def _steps(plan):
     "Steps of one seed, for the bar."
     labelled = 10 * plan.labels_per_class
-    return plan.pretrain_epochs * (1197 // 64) + 2 * len(plan.rates) * plan.finetune_epochs * -(-labelled // 50) + PEER_STEPS
+    tuning = 2 * len(plan.rates) * plan.finetune_epochs * -(-labelled // 50)
+    return plan.pretrain_epochs * (1197 // 64) + tuning + PEER_STEPS
 
 def _start(counter):
     global _counter
@@ -271,7 +282,8 @@ def study(
 ) -> list[SeedResult]:      # one per seed
     "All seeds."
     often = .5 if sys.stderr.isatty() else 15          # seconds between lines: a log file wants few
-    with tqdm(total=len(plan.seeds) * _steps(plan), unit='step', disable=not progress, smoothing=.1, mininterval=often) as bar:
+    with tqdm(total=len(plan.seeds) * _steps(plan), unit='step', disable=not progress, smoothing=.1,
+              mininterval=often) as bar:
         if processes == 1: return [run_seed(seed, plan, bar.update) for seed in plan.seeds]
         context = multiprocessing.get_context('spawn')
         counter = context.Value('q', 0)
@@ -286,12 +298,16 @@ def main(
     argv:list[str]|None=None,  # command line; None takes the program's own
 ):
     "Run the demo, print the table, write the report."
-    parser = argparse.ArgumentParser(prog='python -m romae_nb.demo', description='Scattered readings of digits: pre-train, compare with peers, report.')
+    parser = argparse.ArgumentParser(prog='python -m romae_nb.demo',
+                                   description='Scattered readings of digits: pre-train, compare with peers, report.')
     parser.add_argument('--quick', action='store_true', help='one seed, short training: about a minute')
-    parser.add_argument('--digits', choices=DIGITS, default='scattered', help="'pixels': 40 to 70%% of the pixels are kept, where they are (default: %(default)s)")
+    parser.add_argument('--digits', choices=DIGITS, default='scattered',
+                        help="'pixels': 40 to 70%% of the pixels are kept, where they are (default: %(default)s)")
     parser.add_argument('--seeds', type=int, nargs='+', help='instead of those of the plan')
-    parser.add_argument('--processes', type=int, default=2, help='seeds side by side, one thread each (default: %(default)s)')
-    parser.add_argument('--out', type=Path, default=Path('reports/demo.html'), help='where the report goes (default: %(default)s)')
+    parser.add_argument('--processes', type=int, default=2,
+                        help='seeds side by side, one thread each (default: %(default)s)')
+    parser.add_argument('--out', type=Path, default=Path('reports/demo.html'),
+                        help='where the report goes (default: %(default)s)')
     args = parser.parse_args(argv)
     torch.set_num_threads(1)
     plan = replace(QUICK if args.quick else Plan(), digits=args.digits)

@@ -89,7 +89,9 @@ class EncoderConfig:
             raise ArgumentValueError('unit', f'{self.unit} with pos_encoding={self.pos_encoding!r}',
                                      "1, or pos_encoding='rope', 'fourier' or both, which know units")
         try: get_act_layer(instance('act', self.act, str, 'a name', none=True))
-        except (KeyError, TypeError): raise ArgumentValueError('act', shown(self.act), "the name of an activation of timm: 'silu', 'gelu', 'gelu_tanh', ...") from None
+        except (KeyError, TypeError):
+            takes = "the name of an activation of timm: 'silu', 'gelu', 'gelu_tanh', ..."
+            raise ArgumentValueError('act', shown(self.act), takes) from None
         if self.factor_axis is not None and not (self.n_pos_dims > 1 and -self.n_pos_dims <= self.factor_axis < self.n_pos_dims):
             raise ArgumentValueError('factor_axis', f'{self.factor_axis} for n_pos_dims={self.n_pos_dims}', 'one of two or more axes, or None')
         if self.d_model < self.nhead: raise ArgumentValueError('nhead', f'{self.nhead} for a width of {self.d_model}', '1 to that')
@@ -123,7 +125,8 @@ def _positive_float(name, value): return None if value is None else _float(name,
 _SETTINGS = {                              # check and limits of each setting
     'd_model': (whole, 1, MOST_WIDE), 'nhead': (whole, 1, MOST_WIDE), 'depth': (whole, 1, MOST_BLOCKS),
     'dim_feedforward': (whole, None, None, True), 'mlp_ratio': (number, None, 1e6), 'layer_norm_eps': (number, 0, 1),
-    'drop_path_rate': (rate,), 'hidden_drop_rate': (rate,), 'attn_drop_rate': (rate,), 'attn_proj_drop_rate': (rate,), 'pos_drop_rate': (rate,),
+    'drop_path_rate': (rate,), 'hidden_drop_rate': (rate,), 'attn_drop_rate': (rate,), 'attn_proj_drop_rate': (rate,),
+    'pos_drop_rate': (rate,),
     'n_pos_dims': (whole, 1, 1024), 'max_tokens': (whole, 1, 2**24, True), 'init_values': (_positive_float,),
     'factor_axis': (whole, None, None, True),
 }
@@ -363,7 +366,8 @@ def layout_for(
 ) -> Dense|Packed|Factorized:
     "The layout that blocks of this configuration take. A graph must not depend on coordinates: there groups become masks, N x N of them."
     if cfg.factor_axis is None: return layout
-    if isinstance(layout, Packed) and torch.compiler.is_compiling(): return _factor_masks_of_rows(cfg, layout, positions)
+    if isinstance(layout, Packed) and torch.compiler.is_compiling():
+        return _factor_masks_of_rows(cfg, layout, positions)
     if isinstance(layout, Dense) and (layout.keys is not None or torch.compiler.is_compiling() or positions.device.type == 'meta'): return _factor_masks(cfg, layout, positions)
     if isinstance(layout, Packed): row = layout.rows.row_ids
     else: row = torch.arange(positions.shape[0], device=positions.device).repeat_interleave(positions.shape[1])
@@ -384,13 +388,17 @@ def _factor_masks(cfg, layout, positions):
 
 @dataclass
 class InRectangle:
-    "Packed rows that attend in a rectangle, for compiled graphs: how many groups there are must not decide a graph's shape."
+    "Packed rows that attend in a rectangle: the number of groups must not decide a compiled graph's shape."
     rows:Ragged    # any quantity of the tokens
     place:Tensor   # (total,), a token's number in the rectangle, row after row
     dense:Dense    # attention there
 
     @classmethod
-    def places_of(cls, rows): return rows.row_ids * rows.max_len + torch.arange(rows.shape[0], device=rows.device) - rows.offsets[:-1][rows.row_ids]
+    def places_of(cls, rows):
+        "Numbers of the tokens in the rectangle."
+        within = torch.arange(rows.shape[0], device=rows.device) - rows.offsets[:-1][rows.row_ids]
+        return rows.row_ids * rows.max_len + within
+
     @staticmethod
     def spread(x, rows, place):
         "Tokens in their places, zeros elsewhere, (B, N, ...)."
@@ -433,7 +441,7 @@ def _eager_float(*tensors):
             and not torch.compiler.is_compiling() and not torch.jit.is_tracing() and not torch.is_autocast_enabled('cpu'))
 
 class PlainRmsNorm(TimmRmsNorm):
-    "timm's RMSNorm, in a form that survives export: ONNX's exporter drops an epsilon as small as 1e-12, and rows of zeros become NaN."
+    "timm's RMSNorm, in a form that survives export: ONNX's drops an epsilon of 1e-12, and zeros become NaN."
     def forward(self, x):
         if not (torch.compiler.is_exporting() or torch.onnx.is_in_onnx_export()): return super().forward(x)
         large = x.float() * self.eps ** -.5 if 0 < self.eps < 1e-6 else x.float()          # then the epsilon is 1
@@ -451,7 +459,7 @@ class RmsNorm(PlainRmsNorm):
 # %% ../nbs/04_encoder.ipynb #33839433
 @dataclass
 class Angles:
-    "How far each token's pairs turn, for all blocks."      # no tuple: fastai's hooks take tuples apart and build them anew
+    "How far each token's pairs turn, for all blocks."       # no tuple: fastai's hooks take tuples apart
     cos:Tensor               # (..., N, K)
     sin:Tensor               # likewise
     turns:Tensor|None=None   # the same as complex numbers, (..., N, head_dim / 2), where pairs are turned side by side
@@ -515,7 +523,9 @@ def attend_openly(
         return out[layout.back].view_as(q)
     if isinstance(layout, Packed):
         rows = layout.rows if queries is None else queries.layout.rows
-        (q, empty), (k, pad), v = rows.like(q).to_padded(), layout.rows.like(k).to_padded(), layout.rows.like(v).to_padded()[0]
+        q, empty = rows.like(q).to_padded()
+        k, pad = layout.rows.like(k).to_padded()
+        v = layout.rows.like(v).to_padded()[0]
         return attend_openly(attn_drop, q, k, v, Dense(~pad[:, None, None]))[~empty]
     q, k, v = (t.transpose(1, 2) for t in (q, k, v))
     logits = q @ k.transpose(-2, -1) / q.shape[-1] ** .5
@@ -537,7 +547,8 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(cfg.d_model, 3 * inner, bias=False, device=device, dtype=dtype)
         self.proj = nn.Linear(inner, cfg.d_model, bias=False, device=device, dtype=dtype)
         self.pos_drop, self.attn_drop_rate = nn.Dropout(cfg.pos_drop_rate), cfg.attn_drop_rate
-        self.attn_drop = nn.Dropout(cfg.attn_drop_rate)      # probabilities pass it only where somebody listens: kernels keep them to themselves
+        # probabilities pass it only where somebody listens: kernels keep them to themselves
+        self.attn_drop = nn.Dropout(cfg.attn_drop_rate)
         self.proj_drop = nn.Dropout(cfg.attn_proj_drop_rate)
 
     def forward(self,
@@ -548,7 +559,8 @@ class Attention(nn.Module):
     ) -> Tensor:                    # like `x`, of the wanted tokens
         "Mix the tokens of each row."
         q, k, v = self._qkv(x, angles, queries)
-        if self.attn_drop._forward_hooks or self.attn_drop._forward_pre_hooks: x = attend_openly(self.attn_drop, q, k, v, layout, queries)
+        if self.attn_drop._forward_hooks or self.attn_drop._forward_pre_hooks:
+            x = attend_openly(self.attn_drop, q, k, v, layout, queries)
         else: x = layout.attend(q, k, v, self.attn_drop_rate if self.training else 0., queries)
         return self.proj_drop(self.proj(x.flatten(-2)))
 
@@ -678,7 +690,8 @@ class Encoder(nn.Module):
         "Encode tokens. Raises ValueError where shapes do not belong together."
         instance('x', x, (Tensor, Ragged), 'a Tensor or a Ragged')
         check_tokens(x, positions, self.cfg.n_pos_dims, pad_mask)
-        if x.shape[-1] != self.cfg.d_model: raise ArgumentValueError('x', f'tokens of {x.shape[-1]} numbers', f'{self.cfg.d_model} (d_model)')
+        if x.shape[-1] != self.cfg.d_model:
+            raise ArgumentValueError('x', f'tokens of {x.shape[-1]} numbers', f'{self.cfg.d_model} (d_model)')
         if pad_mask is not None:
             check_rows(pad_mask)
             packed = self(Ragged.from_padded(x, pad_mask), Ragged.from_padded(positions.transpose(1, 2), pad_mask))

@@ -515,7 +515,8 @@ def from_reference(
     return _load_exactly(model, new | weights, folder).eval()
 
 def _reference_classifier(config, weights, reference_mean):
-    model = timm.create_model('romae_tiny', num_classes=config['dim_output'], drop_rate=config['head_drop_rate'], **as_saved(_romae_kw(config)))
+    model = timm.create_model('romae_tiny', num_classes=config['dim_output'], drop_rate=config['head_drop_rate'],
+                              **as_saved(_romae_kw(config)))
     return model, _encoder_weights(weights) | _renamed(weights, {'head.head.1': 'fc_norm', 'head.head.2': 'head'})
 
 def _reference_mae(config, weights, reference_mean):

@@ -44,8 +44,8 @@ from .folders import read_json
 from .foreign import TorchLoader, adopted, draw_reconstructions, only
 from .hub import load, save, tell_input, to_timm
 from .inputs import belongings, trained_input
-from .keywords import (ENCODER_WORDS, LEARNER_WORDS, MASKED_WORDS, Source, check_callbacks, check_metrics, check_rates, encoder_keywords,
-                               learner_settings, parameters_of, sort_keywords, takes)
+from .keywords import (ENCODER_WORDS, LEARNER_WORDS, MASKED_WORDS, Source, check_callbacks, check_metrics,
+                               check_rates, encoder_keywords, learner_settings, parameters_of, sort_keywords, takes)
 from .mae import MaskedAutoencoder
 from .optim import LR_RULES, SPLITTERS, cosine_schedule, layer_rates, moments, samples_per_batch, scaled_lr, sparing
 from .places import suggest_anchors, suggest_rope
@@ -74,7 +74,8 @@ class Geometry:
 
     def __str__(self):
         size = '' if self.img_size is None else f', {self.img_size[0]} x {self.img_size[1]} pixels'
-        channels, axes = _plural(self.in_chans, 'channel', 'channels'), _plural(self.n_pos_dims, 'position axis', 'position axes')
+        channels, axes = _plural(self.in_chans, 'channel', 'channels'), _plural(self.n_pos_dims, 'position axis',
+                                                                                'position axes')
         return f'{channels}, {axes}, tubelet {self.tubelet_size}{size}'
 
     def as_kw(self):
@@ -123,7 +124,8 @@ def _first_batch(dls):
 # %% ../nbs/23_learner.ipynb #e02e9be6
 _FOR_LEARNER = Source("Keywords of fastai's `Learner`", Learner.__init__, ('dls', 'model', 'loss_func'))
 _FOR_ENCODER = Source('Keywords of the encoder (`RoMAE`), where `model` is its name', RoMAE.__init__, ('num_classes',))
-_FOR_MASKED = Source('Keywords of the `MaskedAutoencoder`', MaskedAutoencoder.__init__, ('encoder', 'encoder_kw', 'mask_ratio'))
+_FOR_MASKED = Source('Keywords of the `MaskedAutoencoder`', MaskedAutoencoder.__init__, ('encoder', 'encoder_kw',
+                                                                                         'mask_ratio'))
 
 _MOST_OUTPUTS = 2**24      # more than that is a slip, and no memory holds it
 
@@ -138,24 +140,29 @@ def _encoder_settings(model, flat, grouped):
     "Keywords of the encoder, given one by one and as a dict. Raises TypeError for unknown ones, and for one that comes twice."
     instance('encoder_kw', grouped, dict, 'a dict of keywords of the encoder', none=True)
     grouped = grouped or {}
-    if not _is_vit(model) or is_model_in_modules(str(model), ['vision_transformer']):      # timm itself knows what its other models take
-        sort_keywords(grouped, dict(encoder=encoder_keywords(_is_vit(model))), 'the encoder, in encoder_kw', also=_words(model))
+    if not _is_vit(model) or is_model_in_modules(str(model),
+                                                 ['vision_transformer']):      # timm itself knows what its other models take
+        sort_keywords(grouped, dict(encoder=encoder_keywords(_is_vit(model))), 'the encoder, in encoder_kw',
+                      also=_words(model))
     for name in flat.keys() & grouped.keys():
         raise ArgumentTypeError(name, f'{shown(flat[name])} beside {shown(grouped[name])} in encoder_kw', 'it once')
     found = {k: v for k, v in (grouped | flat).items() if v is not None}          # None leaves it to the data, or to the default, as timm has it
     if flag('pretrained', found.get('pretrained', False)) and not timm.models.is_model_pretrained(str(model)):
-        raise ArgumentValueError('pretrained', f'True for {shown(model)}, which timm has no weights of', 'False; or a folder as `model`, with weights that save wrote')
+        raise ArgumentValueError('pretrained', f'True for {shown(model)}, which timm has no weights of',
+                                 'False; or a folder as `model`, with weights that save wrote')
     return found
 
 def _check_told(told, geometry):
     "Refuse what contradicts the batches."
     axes = geometry.n_pos_dims + (bool(told.get('channel_tokens')) and geometry.on_grid)
     for name, true in (('in_chans', geometry.in_chans), ('n_pos_dims', axes)):
-        if name in told and whole(name, told[name], low=1) != true: raise ArgumentValueError(name, shown(told[name]), f'{true}, as the batches of dls have')
+        if name in told and whole(name, told[name], low=1) != true: raise ArgumentValueError(name, shown(told[name]),
+                                                                                             f'{true}, as the batches of dls have')
 
 def _check_name(name):
     if timm.is_model(name): return
-    raise ArgumentValueError('model', repr(name), f'one of {", ".join(timm.list_models("romae*"))}, another name that timm knows, a checkpoint folder or a module'
+    raise ArgumentValueError('model', repr(name),
+                             f'one of {", ".join(timm.list_models("romae*"))}, another name that timm knows, a checkpoint folder or a module'
                              + nearest(name, timm.list_models()))
 
 # %% ../nbs/23_learner.ipynb #eee4ba8c
@@ -196,7 +203,8 @@ class TokenLearner(Learner):
     def predict(self, item, rm_type_tfms=None, with_input=False):
         "Label, its number and the probabilities of one sample, given as a dataset has it: (values[, positions]) in the data's units. As fastai's `predict`."
         if isinstance(self.dls.valid, TorchLoader):
-            raise ArgumentTypeError('dls', "loaders of torch, which know no single samples", "loaders of ours or fastai's; get_preds(dl=dls.test_dl(dataset)) predicts more of them")
+            raise ArgumentTypeError('dls', "loaders of torch, which know no single samples",
+                                    "loaders of ours or fastai's; get_preds(dl=dls.test_dl(dataset)) predicts more of them")
         if not isinstance(self.dls.valid, TokenDL): return super().predict(item, rm_type_tfms, with_input)
         dl = self.dls.test_dl([item], bs=1, max_tokens=None, num_workers=0)
         with self.no_bar(): probs, _, decoded = self.get_preds(dl=dl, with_decoded=True)
@@ -224,17 +232,23 @@ def tta(self:TokenLearner,
 ) -> tuple:                 # predictions and targets
     "Predictions averaged over augmented samples. Raises ValueError where nothing augments."
     n = whole('n', n, low=1)
-    if dl is None: dl = self.dls[whole('ds_idx', ds_idx, low=0, high=len(self.dls.loaders) - 1)].new(shuffle=False, drop_last=False)
-    if isinstance(dl, TorchLoader): raise ArgumentTypeError('dl', 'a loader of torch', "one of ours or fastai's, whose samples can be augmented")
+    if dl is None: dl = self.dls[whole('ds_idx', ds_idx, low=0, high=len(self.dls.loaders) - 1)].new(shuffle=False,
+                                                                                                     drop_last=False)
+    if isinstance(dl, TorchLoader): raise ArgumentTypeError('dl', 'a loader of torch',
+                                                            "one of ours or fastai's, whose samples can be augmented")
     if not isinstance(dl, TokenDL): return Learner.tta(self, ds_idx, dl, n, item_tfms, batch_tfms, beta, use_max)
     for name, given in (('item_tfms', item_tfms), ('batch_tfms', batch_tfms)):
-        if given is not None: raise ArgumentTypeError(name, shown(given), 'None for our loaders, which the transform of their training data and cbs augment')
-    beta, use_max, cbs = number('beta', beta, low=0, high=1, none=True), flag('use_max', use_max), check_callbacks('cbs', cbs)
+        if given is not None: raise ArgumentTypeError(name, shown(given),
+                                                      'None for our loaders, which the transform of their training data and cbs augment')
+    beta, use_max, cbs = number('beta', beta, low=0, high=1, none=True), flag('use_max',
+                                                                              use_max), check_callbacks('cbs', cbs)
     views = _augmented(dl, self.dls.train.dataset, n)
     changing = [cb for cb in self.cbs + cbs if isinstance(cb, Augmentation) and not isinstance(cb, MixSamples)]
     if views is None and not changing:
-        raise ArgumentValueError('cbs', 'no augmentation', 'EraseBox or JitterSeries, or a training data set whose transform is random; get_preds predicts samples as they are')
-    with _in_validation(changing): drawn = torch.stack([self.get_preds(dl=view, cbs=cbs)[0] for view in views or [dl] * n])
+        raise ArgumentValueError('cbs', 'no augmentation',
+                                 'EraseBox or JitterSeries, or a training data set whose transform is random; get_preds predicts samples as they are')
+    with _in_validation(changing): drawn = torch.stack([self.get_preds(dl=view,
+                                                                       cbs=cbs)[0] for view in views or [dl] * n])
     preds, targets = self.get_preds(dl=dl)
     if use_max: return torch.cat([preds[None], drawn]).max(0)[0], targets
     if beta is None: return (drawn.mean(0), preds), targets
@@ -265,12 +279,15 @@ def _in_validation(cbs):
 def facts(self:TokenLearner) -> dict:  # what it is, in words
     "Model, data, loss, optimizer and callbacks of a Learner."
     model = get_model(self.model)
-    n, learning = (sum(p.numel() for p in model.parameters() if keep(p)) for keep in (lambda p: True, lambda p: p.requires_grad))
+    n, learning = (sum(p.numel() for p in model.parameters() if keep(p)) for keep in (lambda p: True,
+                                                                                      lambda p: p.requires_grad))
     parts = ' + '.join(f'{len(dl.dataset):,}' for dl in self.dls.loaders if hasattr(dl.dataset, '__len__'))
     found = {'model': f'{type(model).__name__}, {n:,} parameters' + ('' if learning == n else f', {learning:,} of them learn')}
     if getattr(self, 'geometry', None) is not None: found['tokens'] = str(self.geometry)
-    found |= {'samples': parts, 'batches of': str(getattr(self.dls.train, 'bs', None)), 'loss': _name_of(self.loss_func), 'optimizer': _name_of(self.opt_func),
-              'rate, decay': f'{self.lr}, {self.wd}', 'callbacks': ', '.join(type(cb).__name__ for cb in self.cbs.sorted('order')), 'path': str(self.path)}
+    found |= {'samples': parts, 'batches of': str(getattr(self.dls.train, 'bs', None)),
+              'loss': _name_of(self.loss_func), 'optimizer': _name_of(self.opt_func),
+              'rate, decay': f'{self.lr}, {self.wd}',
+              'callbacks': ', '.join(type(cb).__name__ for cb in self.cbs.sorted('order')), 'path': str(self.path)}
     return {k: v for k, v in found.items() if v}
 
 def _name_of(f):
@@ -280,7 +297,8 @@ def _name_of(f):
     return _name_of(next((f.keywords[k] for k in ('opt_func', 'make', 'opt') if k in f.keywords), f.func))
 
 @patch
-def __repr__(self:TokenLearner): return '\n'.join([type(self).__name__, *(f'  {k}: {v}' for k, v in self.facts().items())])
+def __repr__(self:TokenLearner): return '\n'.join([type(self).__name__, *(f'  {k}: {v}' for k,
+                                                                          v in self.facts().items())])
 
 @patch
 def _repr_html_(self:TokenLearner):
@@ -313,10 +331,14 @@ def fit_cosine(self:TokenLearner,
     reset_opt:bool=False,        # start with a fresh optimizer
 ):
     "Fit with a linear warm-up and half a cosine."
-    n_epoch, min_lr, wd = whole('n_epoch', n_epoch, 1), number('min_lr', min_lr, low=0), number('wd', wd, low=0, none=True)
-    layer_decay, lr_rule = number('layer_decay', layer_decay, above=0, high=1, none=True), choice('lr_rule', lr_rule, LR_RULES)
-    warmup_epochs, warmup_steps = number('warmup_epochs', warmup_epochs), whole('warmup_steps', warmup_steps, none=True)
-    lr, reset_opt, cbs = _checked_rate(lr), flag('reset_opt', reset_opt), callbacks_of(cbs)
+    n_epoch = whole('n_epoch', n_epoch, 1)
+    lr, min_lr = _checked_rate(lr), number('min_lr', min_lr, low=0)
+    warmup_epochs = number('warmup_epochs', warmup_epochs)
+    warmup_steps = whole('warmup_steps', warmup_steps, none=True)
+    layer_decay = number('layer_decay', layer_decay, above=0, high=1, none=True)
+    choice('lr_rule', lr_rule, LR_RULES)
+    wd = number('wd', wd, low=0, none=True)
+    cbs, reset_opt = callbacks_of(cbs), flag('reset_opt', reset_opt)
     if self.opt is None or reset_opt: self.create_opt()
     steps = max([1, *(cb.steps for cb in self.cbs + check_callbacks('cbs', cbs) if isinstance(cb, Accumulate))])
     warmup = _warmup(warmup_epochs, warmup_steps, n_epoch, self._n_batches() / steps)
@@ -338,9 +360,12 @@ def _checked_rate(lr):
 
 def _warmup(epochs, steps, n_epoch, per_epoch):
     "Share of the training that warms up."
-    if steps is not None and epochs: raise ArgumentValueError('warmup_epochs, warmup_steps', f'{epochs} and {steps}', 'one of them')
-    name, got, all_ = ('warmup_epochs', epochs, n_epoch) if steps is None else ('warmup_steps', steps, n_epoch * per_epoch)
-    if not 0 <= got < all_: raise ArgumentValueError(name, got, f'0 up to, not including, {all_:g}, which is the whole fit')
+    if steps is not None and epochs: raise ArgumentValueError('warmup_epochs, warmup_steps', f'{epochs} and {steps}',
+                                                              'one of them')
+    name, got, all_ = ('warmup_epochs', epochs, n_epoch) if steps is None else ('warmup_steps', steps,
+                                                                                n_epoch * per_epoch)
+    if not 0 <= got < all_: raise ArgumentValueError(name, got,
+                                                     f'0 up to, not including, {all_:g}, which is the whole fit')
     return got / all_
 
 @patch
@@ -407,7 +432,8 @@ class PretrainLearner(TokenLearner):
     def get_preds(self, ds_idx=1, dl=None, with_input=False, with_decoded=False, **kwargs):
         "As fastai's: predictions of tokens, and what they were scored against."
         if with_decoded:
-            raise ArgumentValueError('with_decoded', 'True in pre-training, where predictions are tokens and no labels', "False; "
+            raise ArgumentValueError('with_decoded',
+                                     'True in pre-training, where predictions are tokens and no labels', "False; "
                                      'show_results(idxs=...) draws the samples that Interpretation.top_losses found, reconstruct(batch) gives their values')
         return super().get_preds(ds_idx, dl, with_input, with_decoded, **kwargs)
 
@@ -458,27 +484,32 @@ class PretrainLearner(TokenLearner):
 @takes(_FOR_MASKED, _FOR_ENCODER, _FOR_LEARNER)
 def pretrain_learner(
     dls,                     # fastai DataLoaders of (values[, positions[, pad_mask[, value_mask]]][, label]); labels are left alone
-    model='romae_tiny',      # name of a RoMAE or of a ViT of timm; such an encoder, made with num_classes=0; a `MaskedAutoencoder`; or a folder that `save` wrote
+    model='romae_tiny',
+    # name of a RoMAE or of a ViT of timm; such an encoder, made with num_classes=0; a `MaskedAutoencoder`; or a folder that `save` wrote
     mask_ratio:float|None=None,  # fraction of each sample's tokens to hide; None takes 0.75, or what a given model has
     encoder_kw:dict|None=None,   # keywords of the encoder of a name, over what the data says; they may as well be given one by one
     seed:int=0,              # of the masks
     seeds:Seeds|None=None,   # of weights, masks, dropout and order, each for itself; `seed` then counts no more
     baseline:bool=True,      # record the loss of predicting the mean beside the model's
-    rope:str|None=None,      # frequencies of a name's rotation: 'auto': by `suggest_rope`; 'paper': base 10000, p 0.75, unit 1; None: 'auto' where batches have positions
-    opt_func=partial(Adam, sqr_mom=.95),  # AdamW with MAE's second moment; or any of timm's by name: 'adamw', 'lamb', 'lars', ...; those of Adam's kind with that moment, too
+    rope:str|None=None,      # frequencies of a name's rotation: 'auto' (`suggest_rope`), 'paper'; None: 'auto' where batches have positions
+    opt_func=partial(Adam, sqr_mom=.95),  # AdamW with MAE's second moment (`moments`); or a name of timm's: 'lamb', ...
     opt_kw:dict|None=None,   # for timm's: betas, momentum, eps, ...
-    wd:float|None=.05,       # MAE's; norms, biases and tokens are spared; None leaves it to the optimizer
+    wd:float|None=.05,       # MAE's; norms, biases and tokens are spared; None: the optimizer's own
     cbs=None,                # further callbacks
     verbose:bool=True,       # print what was read off the data
     **kwargs                 # for `MaskedAutoencoder` (decoder_depth, mask_fn, loss, ...), the encoder of a name (depth, tubelet_size, ...) and `Learner` (lr, path, moms, ...)
 ) -> PretrainLearner:        # ready for lr_find, fit_one_cycle, fit_flat_cos
     "A Learner for masked pre-training, its model fitted to the data."
     model_kw, flat, learner_kw = sort_keywords(
-        kwargs, dict(masked=set(_FOR_MASKED.parameters), encoder=encoder_keywords(_is_vit(model)) - {'num_classes'}, learner=set(parameters_of(Learner.__init__)) - {'dls', 'model'}),
-        'MaskedAutoencoder, the encoder and Learner', pretrain_learner.own, _words(model) | MASKED_WORDS | LEARNER_WORDS)
+        kwargs, dict(masked=set(_FOR_MASKED.parameters), encoder=encoder_keywords(_is_vit(model)) - {'num_classes'},
+                     learner=set(parameters_of(Learner.__init__)) - {'dls', 'model'}),
+        'MaskedAutoencoder, the encoder and Learner', pretrain_learner.own,
+        _words(model) | MASKED_WORDS | LEARNER_WORDS)
     instance('model', model, (nn.Module, str, Path), 'a MaskedAutoencoder, its folder, an encoder, or a name')
     if _is_name(model): encoder_kw = _encoder_settings(model, flat, encoder_kw)
-    elif flat or encoder_kw is not None: raise ArgumentTypeError(next(iter(flat), 'encoder_kw'), 'a keyword beside a model that exists', 'it with a name only')
+    elif flat or encoder_kw is not None: raise ArgumentTypeError(next(iter(flat), 'encoder_kw'),
+                                                                 'a keyword beside a model that exists',
+                                                                 'it with a name only')
     seed, baseline, verbose = whole('seed', seed), flag('baseline', baseline), flag('verbose', verbose)
     mask_ratio = number('mask_ratio', mask_ratio, above=0, below=1, none=True)
     learner_kw = learner_settings(dict(wd=wd) | learner_kw)
@@ -489,13 +520,14 @@ def pretrain_learner(
     _check_told(encoder_kw or {}, geometry)
     _check_scaling(model, dls)
     encoder_kw = _with_rope(rope, dls, model, geometry, encoder_kw)
-    opt_kw, wd = moments(opt_func, opt_kw), number('wd', wd, low=0, none=True)
+    opt_kw = moments(opt_func, opt_kw)
     own_loss = learner_kw.pop('loss_func', None)
     with _seeded(seeds, dls) as more: name, mae = _pretrain_model(model, geometry, mask_ratio, encoder_kw, model_kw)
     if mae.anchors is None and not geometry.on_grid: mae.anchors = check_anchors(suggest_anchors(dls), mae.cut.n_pos_dims)
     _tell_channel_axis(mae, dls)
     learner_kw = dict(loss_func=MaskedLoss(mae), opt_func=sparing(opt_func, mae, **opt_kw or {})) | learner_kw
-    learn = PretrainLearner(dls, mae, cbs=L(MaskedPretraining(seeds.masks if seeds else seed, baseline)) + L(more) + L(cbs), **learner_kw)
+    learn = PretrainLearner(dls, mae, cbs=L(MaskedPretraining(seeds.masks if seeds else seed,
+                                                              baseline)) + L(more) + L(cbs), **learner_kw)
     learn.geometry = _geometry_of(mae.cut, geometry)
     if own_loss is not None: _set_loss(learn, own_loss)
     learn.add_cb(FiniteLoss())
@@ -505,7 +537,8 @@ def pretrain_learner(
 # %% ../nbs/23_learner.ipynb #5aaa93f2
 def _set_loss(learn, loss_func):
     "A loss of the user's in place of the model's, see `MaskedPretraining`."
-    function('loss_func', loss_func, "a function (pred, values, mask[, pad_mask[, value_mask]]) -> number; None takes the model's, whose kind `loss` says")
+    takes = "a function (pred, values, mask[, pad_mask[, value_mask]]) -> number; `loss` chooses one of the model's"
+    function('loss_func', loss_func, takes)
     learn.loss_func = learn.masked_pretraining.own_loss = loss_func
 
 # %% ../nbs/23_learner.ipynb #73f67621
@@ -534,20 +567,23 @@ def _pretrain_model(model, geometry, mask_ratio, encoder_kw, model_kw):
         mae = MaskedAutoencoder(model, None, ratio, **model_kw)
         _check_fit(mae.cut, geometry)
         return type(model).__name__, mae
-    if model_kw: raise ArgumentTypeError(next(iter(model_kw)), 'a keyword beside a model that exists', 'it with a name or an encoder')
+    if model_kw: raise ArgumentTypeError(next(iter(model_kw)), 'a keyword beside a model that exists',
+                                         'it with a name or an encoder')
     mae = model if isinstance(model, nn.Module) else load(model)
     if not isinstance(mae, MaskedAutoencoder):
-        raise ArgumentTypeError('model', f'a {type(mae).__name__}', 'a MaskedAutoencoder, its folder, an encoder, or a name')
+        raise ArgumentTypeError('model', f'a {type(mae).__name__}',
+                                'a MaskedAutoencoder, its folder, an encoder, or a name')
     _check_fit(mae.cut, geometry)
     if mask_ratio is not None: mae.mask_ratio = mask_ratio
     return type(mae).__name__, mae
 
 def _tell_channel_axis(mae, dls):
-    "Masks follow the data's axes: tell a model which axis numbers the channels, where the data says so and the model does not."
+    "Masks follow the data's axes: tell a model which one numbers the channels, where only the data say so."
     axis = getattr(getattr(dls.train, 'dataset', None), 'channel_axis', None)
     if axis is None or mae.roles.channel == axis: return
     if mae.roles.channel is not None:
-        raise ArgumentValueError('model', f'one whose channel axis is {mae.roles.channel}', f'{axis}, as the data of dls have it')
+        raise ArgumentValueError('model', f'one whose channel axis is {mae.roles.channel}',
+                                 f'{axis}, as the data of dls have it')
     mae.channel_axis = axis
 
 def _data_kw(name, geometry, given):
@@ -570,10 +606,11 @@ def _check_patch(name, img_size, given):
     if not any(n % p for n, p in zip(img_size, patch)): return
     (h, w), near = img_size, tuple(max(round(n / p), 1) * p for n, p in zip(img_size, patch))
     fits = [p for p in (32, 16, 14, 8, 7, 4, 2) if h % p == 0 and w % p == 0]
-    other = f'patch_size={fits[0]}' + (f' (or {", ".join(map(str, fits[1:]))})' if len(fits) > 1 else '') + ', ' if fits else ''
-    raise ArgumentValueError('model', f'{name!r}, with patches of {patch[0]} x {patch[1]}, for images of {h} x {w} pixels',
-                             f'images of {near[0]} x {near[1]}, {other}or a RoMAE, whose patches follow the images; in pre-training '
-                             'patch_size goes into encoder_kw')
+    more = f' (or {", ".join(map(str, fits[1:]))})' if fits[1:] else ''
+    other = f'patch_size={fits[0]}{more}, ' if fits else ''
+    got = f'{name!r}, with patches of {patch[0]} x {patch[1]}, for images of {h} x {w} pixels'
+    raise ArgumentValueError('model', got, f'images of {near[0]} x {near[1]}, {other}or a RoMAE, whose patches follow the '
+                                           'images; in pre-training patch_size goes into encoder_kw')
 
 MANY_TOKENS = 1024       # of an image: a patch chosen for it should not make more without a word
 
@@ -585,9 +622,11 @@ def _warn_of_many_tokens(geometry):
     fits = [p for p in range(2, min(h, w) + 1) if h % p == 0 and w % p == 0 and (h // p) * (w // p) <= MANY_TOKENS]
     least = next(p for p in range(1, max(h, w) + 1) if -(-h // p) * -(-w // p) <= MANY_TOKENS)
     if fits: other = f'tubelet_size=(1, {fits[0]}, {fits[0]}) makes {(h // fits[0]) * (w // fits[0]):,}'
-    else: other = f'tubelet_size=(1, {least}, {least}) with dynamic_img_pad=True makes {-(-h // least) * -(-w // least):,}'
-    warnings.warn(f'tubelet_size: images of {h} x {w} pixels were given patches of {ph} x {pw}, which makes {n:,} tokens of each, and attention grows '
-                  f'with their square; {other}')
+    else:
+        few = -(-h // least) * -(-w // least)
+        other = f'tubelet_size=(1, {least}, {least}) with dynamic_img_pad=True makes {few:,}'
+    warnings.warn(f'tubelet_size: images of {h} x {w} pixels were given patches of {ph} x {pw}, which makes {n:,} tokens '
+                  f'of each, and attention grows with their square; {other}')
 
 def _geometry_of(cut, read): return Geometry(cut.channels, cut.n_pos_dims, tuple(cut.size), read.img_size, read.on_grid)
 
@@ -601,11 +640,13 @@ def _check_fit(cut, geometry):
 def _seeded(seeds, dls):
     "Weights made inside come from their seed; what comes out are the callbacks for the rest."
     if seeds is None: yield []; return
-    if not isinstance(seeds, Seeds): raise ArgumentTypeError('seeds', f'a {type(seeds).__name__}', 'Seeds(...), or None')
+    if not isinstance(seeds, Seeds): raise ArgumentTypeError('seeds', f'a {type(seeds).__name__}',
+                                                             'Seeds(...), or None')
     if isinstance(dls.train, TokenDL): dls.train.seed = seeds.shuffle
     with seeds.initialising(): yield seeds.callbacks()
 
-def _summary(name, geometry, model): return f'{name}: {geometry}; {sum(p.numel() for p in model.parameters()):,} parameters'
+def _summary(name, geometry,
+             model): return f'{name}: {geometry}; {sum(p.numel() for p in model.parameters()):,} parameters'
 
 # %% ../nbs/23_learner.ipynb #8e0977dd
 class YesNoLoss(BinaryCrossEntropy):
@@ -621,7 +662,8 @@ class YesNoLoss(BinaryCrossEntropy):
     def activation(self, pred): return pred.sigmoid()
     def decodes(self, prob): return prob > .5 if self.multi else prob.argmax(-1)
 
-TASKS = dict(classification=('ce', 'bce'), multilabel=('bce',), regression=('mse',))    # and the losses of each, its default first
+TASKS = dict(classification=('ce', 'bce'), multilabel=('bce',),
+             regression=('mse',))    # and the losses of each, its default first
 METRICS = dict(classification=[accuracy], multilabel=[accuracy_multi], regression=[mae, rmse])
 
 def task_loss(
@@ -632,18 +674,23 @@ def task_loss(
     "The loss of a task. Raises ValueError for what does not go together."
     task = choice('task', task, TASKS)
     loss = TASKS[task][0] if loss is None else loss
-    if not isinstance(loss, str) or loss not in TASKS[task]: raise ArgumentValueError('loss', f'{shown(loss)} for {task}', ' or '.join(map(repr, TASKS[task])))
+    if not isinstance(loss, str) or loss not in TASKS[task]: raise ArgumentValueError('loss',
+                                                                                      f'{shown(loss)} for {task}',
+                                                                                      ' or '.join(map(repr,
+                                                                                                      TASKS[task])))
     smoothing = rate('smoothing', smoothing)
     if loss == 'mse':
         if smoothing: raise ArgumentValueError('smoothing', f'{smoothing} for regression', '0, numbers have no classes')
         return MSELossFlat()
-    return CrossEntropyLossFlat(label_smoothing=smoothing) if loss == 'ce' else YesNoLoss(smoothing, task == 'multilabel')
+    return CrossEntropyLossFlat(label_smoothing=smoothing) if loss == 'ce' else YesNoLoss(smoothing,
+                                                                                          task == 'multilabel')
 
 # %% ../nbs/23_learner.ipynb #42f35cf9
 @takes(_FOR_ENCODER, _FOR_LEARNER)
 def finetune_learner(
     dls,                       # fastai DataLoaders of (values[, positions[, pad_mask[, value_mask]]], label)
-    model='romae_tiny',        # `MaskedAutoencoder`, encoder or folder: a copy of the encoder; name of any timm model: from scratch; other modules: as they are
+    model='romae_tiny',
+    # `MaskedAutoencoder`, encoder or folder: a copy of the encoder; name of any timm model: from scratch; other modules: as they are
     num_classes:int|None=None, # of the head; None takes what dls say (dls.c), or the width of the labels
     task:str|None=None,        # 'classification', 'multilabel' or 'regression'; None reads it off the labels
     loss:str|None=None,        # 'ce' or 'bce' for classification; None takes the task's
@@ -651,7 +698,7 @@ def finetune_learner(
     groups:str='layers',       # parameter groups: 'layers' or 'head'
     opt_func=Adam,             # fastai's AdamW; or any of timm's by name: 'adamw', 'lamb', 'lars', ...
     opt_kw:dict|None=None,     # for timm's: betas, momentum, eps, ...
-    wd:float|None=.05,         # as in pre-training; norms, biases and tokens are spared; None leaves it to the optimizer
+    wd:float|None=.05,         # as in pre-training; norms, biases and tokens are spared; None: the optimizer's own
     seeds:Seeds|None=None,     # of the head's weights, dropout, order and mixing, each for itself
     metrics=None,              # on the validation part; None takes the task's
     cbs=None,                  # further callbacks
@@ -663,10 +710,12 @@ def finetune_learner(
     "A Learner for classification or regression."
     instance('model', model, (nn.Module, str, Path), 'a name, a checkpoint folder or a module')
     flat, learner_kw = sort_keywords(
-        kwargs, dict(encoder=(encoder_keywords(_is_vit(model)) | _of_copies(model)) - {'num_classes'}, learner=set(parameters_of(Learner.__init__)) - {'dls', 'model'}),
+        kwargs, dict(encoder=(encoder_keywords(_is_vit(model)) | _of_copies(model)) - {'num_classes'},
+                     learner=set(parameters_of(Learner.__init__)) - {'dls', 'model'}),
         'the encoder and Learner', finetune_learner.own, _words(model) | LEARNER_WORDS)
     model_kw = _encoder_settings(model, flat, encoder_kw)
-    num_classes, verbose = whole('num_classes', num_classes, low=1, high=_MOST_OUTPUTS, none=True), flag('verbose', verbose)
+    num_classes, verbose = whole('num_classes', num_classes, low=1, high=_MOST_OUTPUTS, none=True), flag('verbose',
+                                                                                                         verbose)
     learner_kw = learner_settings(dict(wd=wd) | learner_kw)
     cbs, metrics = check_callbacks('cbs', cbs), check_metrics('metrics', metrics)
     dls = adopted(dls)
@@ -677,7 +726,7 @@ def finetune_learner(
     _check_told(model_kw, geometry)
     choice('groups', groups, SPLITTERS)
     _check_scaling(model, dls)
-    opt_kw, wd = instance('opt_kw', opt_kw, dict, 'a dict of keywords for an optimizer by name', none=True), number('wd', wd, low=0, none=True)
+    instance('opt_kw', opt_kw, dict, 'a dict of keywords for an optimizer by name', none=True)
     model_kw = _with_rope(rope, dls, model, geometry, model_kw)
     with _seeded(seeds, dls) as more: name, model = _finetune_model(model, geometry, n, model_kw, dls)
     learner_kw = {k: v for k, v in learner_kw.items() if k != 'loss_func' or v is not None}
@@ -708,7 +757,8 @@ def read_task(
     if whole_numbers and y.ndim == 1: return 'classification'
     if y is not None and y.ndim == 2 and bool(((y == 0) | (y == 1)).all()): return 'multilabel'
     if y is not None and y.is_floating_point() and y.ndim in (1, 2): return 'regression'
-    raise ArgumentValueError('dls', f'labels: {_labels_text(targets)}', '(B,) class numbers, (B, C) zeros and ones, or floating-point numbers, (B,) or (B, K), behind the inputs')
+    raise ArgumentValueError('dls', f'labels: {_labels_text(targets)}',
+                             '(B,) class numbers, (B, C) zeros and ones, or floating-point numbers, (B,) or (B, K), behind the inputs')
 
 def _of_copies(model): return set() if _is_name(model) else {'label_map'}
 
@@ -719,7 +769,8 @@ def _outputs(task, dls, targets, given):
     if task == 'classification': return _classes(dls, targets, given)
     wanted = y.ndim == 2 or (y.ndim == 1 and task == 'regression') if isinstance(y, Tensor) else False
     if not wanted or (task == 'regression' and not y.is_floating_point()):
-        raise ArgumentValueError('dls', f'labels: {_labels_text(targets)} for {task}', '(B, C) zeros and ones' if task == 'multilabel' else 'floating-point numbers, (B,) or (B, K)')
+        raise ArgumentValueError('dls', f'labels: {_labels_text(targets)} for {task}',
+                                 '(B, C) zeros and ones' if task == 'multilabel' else 'floating-point numbers, (B,) or (B, K)')
     n = y.shape[1] if y.ndim == 2 else 1
     if given not in (None, n): raise ArgumentValueError('num_classes', f'{given}, and labels {n} wide', f'{n}, or None')
     return n
@@ -728,11 +779,13 @@ def _classes(dls, targets, num_classes):
     "Number of classes, checked against a batch."
     y = targets[0] if len(targets) == 1 else None
     if not isinstance(y, Tensor) or y.ndim != 1 or y.is_floating_point() or y.dtype == torch.bool:
-        raise ArgumentValueError('dls', f'labels: {_labels_text(targets)}', 'one integer class number per sample behind the inputs')
+        raise ArgumentValueError('dls', f'labels: {_labels_text(targets)}',
+                                 'one integer class number per sample behind the inputs')
     n = getattr(dls, 'c', None) if num_classes is None else num_classes
     if not n: raise ArgumentValueError('num_classes', 'None, and dls have no c', 'the number of classes')
     if not 0 <= int(y.min()) <= int(y.max()) < n:
-        raise ArgumentValueError('num_classes', f'{n}, and labels from {int(y.min())} to {int(y.max())}', f'labels from 0 to {n - 1}')
+        raise ArgumentValueError('num_classes', f'{n}, and labels from {int(y.min())} to {int(y.max())}',
+                                 f'labels from 0 to {n - 1}')
     return n
 
 # %% ../nbs/23_learner.ipynb #3784a868
@@ -743,7 +796,8 @@ def _finetune_model(model, geometry, num_classes, kw, dls):
     if folder: model = load(model)
     cut = _cut_of(model)
     if cut is not None: _check_fit(cut, geometry)
-    if isinstance(model, MaskedAutoencoder) or cut is not None and (folder or not model.num_classes or 'label_map' in kw):
+    fresh = folder or not getattr(model, 'num_classes', 0) or 'label_map' in kw          # a head of its own
+    if isinstance(model, MaskedAutoencoder) or cut is not None and fresh:
         return 'copy of a pre-trained encoder', to_timm(model, num_classes, **_with_anchors(model, geometry, kw, dls))
     if kw: raise ArgumentTypeError(next(iter(kw)), 'a keyword beside a model that exists', 'it with a name or a pre-trained encoder')
     if getattr(model, 'num_classes', num_classes) != num_classes:
@@ -760,7 +814,7 @@ def _check_pooled(model):
 
 def _with_anchors(model, geometry, kw, dls):
     "Keywords of a head: where tokens sit anywhere, a decoder's states at anchors beside the mean, unless another is asked for."
-    asks = isinstance(model, MaskedAutoencoder) and can_be_asked(model.decoder)
+    asks = isinstance(model, MaskedAutoencoder) and model.anchors is not None and can_be_asked(model.decoder)
     if 'global_pool' not in kw and asks and not geometry.on_grid:
         kw = kw | dict(global_pool='anchors', pool_kw=dict(mean=True) | dict(kw.get('pool_kw') or {}))
     if kw.get('global_pool') != 'anchors' or 'anchors' in kw: return kw
@@ -776,7 +830,11 @@ def _from_scratch(name, geometry, num_classes, kw):
     return timm.create_model(name, num_classes=num_classes, **_data_kw(name, geometry, kw))
 
 # %% ../nbs/23_learner.ipynb #aa538dec
-@takes(Source('Keywords of `romae_nb.probes.probe_learner`', _probe_learner, ('dls', 'model', 'optimizer', 'num_classes')), Source("Keywords of fastai's `Learner`", Learner.__init__, ('dls', 'model', 'loss_func', 'opt_func')))
+@takes(Source('Keywords of `romae_nb.probes.probe_learner`', _probe_learner, ('dls', 'model', 'optimizer',
+                                                                              'num_classes')),
+                                                                              Source("Keywords of fastai's `Learner`",
+                                                                                     Learner.__init__, ('dls',
+                                                                                                        'model', 'loss_func', 'opt_func')))
 def probe_learner(
     dls,                       # fastai DataLoaders of (values[, positions[, pad_mask[, value_mask]]], label)
     model,                     # pre-trained: `MaskedAutoencoder`, RoMAE or model of timm, the folder of one, or a name of timm's
@@ -788,11 +846,14 @@ def probe_learner(
     "A Learner for linear probing, after MAE (arXiv 2111.06377, appendix A.1)."
     instance('model', model, (nn.Module, str, Path), 'a pre-trained model, its folder, or a name of timm')
     learner_kw, kwargs = sort_keywords(
-        kwargs, dict(learner=set(parameters_of(Learner.__init__)) - {'dls', 'model', 'metrics', 'opt_func'}, probe={'base_lr', 'pool', 'metrics'}), 'the probe and Learner', probe_learner.own, LEARNER_WORDS | dict(opt_func='optimizer', lr='base_lr'))
+        kwargs, dict(learner=set(parameters_of(Learner.__init__)) - {'dls', 'model', 'metrics', 'opt_func'},
+                     probe={'base_lr', 'pool', 'metrics'}), 'the probe and Learner', probe_learner.own,
+                     LEARNER_WORDS | dict(opt_func='optimizer', lr='base_lr'))
     learner_kw = learner_settings(learner_kw)
     if learner_kw.get('loss_func', ...) is None: learner_kw.pop('loss_func')
     if 'metrics' in kwargs: check_metrics('metrics', kwargs['metrics'])
-    num_classes, pretrained = whole('num_classes', num_classes, low=1, high=_MOST_OUTPUTS, none=True), flag('pretrained', pretrained)
+    num_classes, pretrained = whole('num_classes', num_classes, low=1, high=_MOST_OUTPUTS,
+                                    none=True), flag('pretrained', pretrained)
     dls = adopted(dls)
     _check_scaling(model, dls)
     return _probe_learner(dls, _probed(model, dls, pretrained), optimizer, num_classes, **kwargs, **learner_kw)
@@ -801,7 +862,8 @@ def _probed(model, dls, pretrained):
     if isinstance(model, (str, Path)) and Path(model).is_dir(): model = load(model)
     geometry, cut = batch_geometry(*_first_batch(dls)[0]), None if isinstance(model, (str, Path)) else _cut_of(model)
     if cut is not None: _check_fit(cut, geometry)
-    return _from_scratch(str(model), geometry, 0, dict(pretrained=True) if pretrained else {}) if isinstance(model, (str, Path)) else model
+    return _from_scratch(str(model), geometry, 0, dict(pretrained=True) if pretrained else {}) if isinstance(model,
+                                                                                                             (str, Path)) else model
 
 # %% ../nbs/23_learner.ipynb #98566642
 LEARNER = 'learner.json'

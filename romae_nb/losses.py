@@ -36,8 +36,10 @@ class TokenLoss:
         norm = choice('norm_targets', norm, _NORMS)
         delta = _float('huber_delta', self.huber_delta, above=0)
         if self.kind != 'huber' and delta != 1:
-            raise ArgumentValueError('huber_delta', f'{delta} for kind={self.kind!r}, which has none', "it with 'huber'")
-        checked = dict(norm_targets='unbiased' if norm is True else norm, huber_delta=delta, reference_mean=flag('reference_mean', self.reference_mean))
+            raise ArgumentValueError('huber_delta', f'{delta} for kind={self.kind!r}, which has none',
+                                     "it with 'huber'")
+        checked = dict(norm_targets='unbiased' if norm is True else norm, huber_delta=delta,
+                       reference_mean=flag('reference_mean', self.reference_mean))
         if self.channel_weights is not None: checked['channel_weights'] = _weights(self.channel_weights)
         for name, value in checked.items(): object.__setattr__(self, name, value)
 
@@ -55,8 +57,10 @@ def check(self:TokenLoss,
 ):
     "Raise ValueError where these settings cannot work with tokens of that size."
     if self.norm_targets and patch_dim < 2:
-        raise ArgumentValueError('norm_targets', f'{self.norm_targets!r} for tokens of {patch_dim} number', 'tokens of two or more, one has no variance')
-    if self.kind == 'cosine' and patch_dim < 2: raise ArgumentValueError('kind', f'cosine for tokens of {patch_dim} number', 'tokens of two or more')
+        raise ArgumentValueError('norm_targets', f'{self.norm_targets!r} for tokens of {patch_dim} number',
+                                 'tokens of two or more, one has no variance')
+    if self.kind == 'cosine' and patch_dim < 2:
+        raise ArgumentValueError('kind', f'cosine for tokens of {patch_dim} number', 'tokens of two or more')
     if self.channel_weights and patch_dim % len(self.channel_weights):
         got = f'{len(self.channel_weights)} for tokens of {patch_dim} numbers'
         raise ArgumentValueError('channel_weights', got, 'a number of channels that divides it')
@@ -158,7 +162,8 @@ def _check_tensors(self:TokenLoss, pred, target, hidden, pad_mask, missing):
     self.check(target.shape[-1])
     want = (*target.shape[:-1], self.out_dim(target.shape[-1]))
     if tuple(pred.shape) != want:
-        raise ArgumentValueError('pred', f'shape {tuple(pred.shape)}', f'{want} for targets of shape {tuple(target.shape)}')
+        raise ArgumentValueError('pred', f'shape {tuple(pred.shape)}',
+                                 f'{want} for targets of shape {tuple(target.shape)}')
     for name, x in (('pred', pred), ('target', target)):
         if not x.is_floating_point(): raise ArgumentValueError(name, f'type {x.dtype}', 'a floating-point type')
     check_mask('hidden', hidden, target.shape[:-1])

@@ -29,7 +29,8 @@ def hidden_count(
     "min(ceil(ratio * n), n - 1), and 0 for an empty row. Raises ValueError for a ratio outside 0 to 1."
     if isinstance(ratio, Tensor): return _counts_per_row(n, ratio)
     try: ratio = number('ratio', ratio, 0, 1)
-    except (ValueError, TypeError): raise ArgumentValueError('ratio', shown(ratio), '0 to 1, or a Tensor of one per row') from None
+    except (ValueError, TypeError):
+        raise ArgumentValueError('ratio', shown(ratio), '0 to 1, or a Tensor of one per row') from None
     if not isinstance(n, Tensor):
         n = whole('n', n, 0)
         return max(min(math.ceil(ratio * n), n - 1), 0)
@@ -39,8 +40,10 @@ def hidden_count(
 def _counts_per_row(n, ratio):
     if not isinstance(n, Tensor) or ratio.shape != n.shape or not ratio.is_floating_point():
         want = tuple(n.shape) if isinstance(n, Tensor) else 'a number'
-        raise ArgumentValueError('ratio', f'{ratio.dtype} of shape {tuple(ratio.shape)}', f'floating point of shape {want}, one per row')
-    if ratio.device.type == 'cpu' and not ((ratio >= 0) & (ratio <= 1)).all(): raise ArgumentValueError('ratio', shown(ratio.tolist()), '0 to 1')
+        raise ArgumentValueError('ratio', f'{ratio.dtype} of shape {tuple(ratio.shape)}',
+                                 f'floating point of shape {want}, one per row')
+    if ratio.device.type == 'cpu' and not ((ratio >= 0) & (ratio <= 1)).all():
+        raise ArgumentValueError('ratio', shown(ratio.tolist()), '0 to 1')
     return torch.minimum((n.to(ratio.dtype) * ratio).ceil().long(), n - 1).clamp(min=0)
 
 # %% ../nbs/03_masking.ipynb #184b1bec
@@ -90,7 +93,8 @@ def _dense_positions(valid, positions):
     if not isinstance(positions, Tensor):
         raise ArgumentValueError('positions', f'a {type(positions).__name__} beside a Tensor', 'a Tensor (B, D, N)')
     if positions.ndim != 3 or (positions.shape[0], positions.shape[2]) != tuple(valid.shape):
-        raise ArgumentValueError('positions', f'shape {tuple(positions.shape)}', f'(B, D, N) = ({valid.shape[0]}, D, {valid.shape[1]})')
+        raise ArgumentValueError('positions', f'shape {tuple(positions.shape)}',
+                                 f'(B, D, N) = ({valid.shape[0]}, D, {valid.shape[1]})')
     return positions.transpose(1, 2).masked_fill(~valid.unsqueeze(2), 0).flatten(0, 1)      # padding may hold NaN
 
 # %% ../nbs/03_masking.ipynb #c4a44d3d
@@ -101,7 +105,8 @@ def _noise_bits(rows):
 def _noise(rows, generator):
     "One random number per slot, (total,), from a generator that moves on as far whatever the slots hold."
     slot_bits, row_bits = _noise_bits(rows)
-    if isinstance(generator, RowNoise): return generator.whole(rows.row, rows.start, min(generator.BITS, 63 - slot_bits - row_bits))
+    if isinstance(generator, RowNoise):
+        return generator.whole(rows.row, rows.start, min(generator.BITS, 63 - slot_bits - row_bits))
     return torch.empty(len(rows.row), dtype=torch.long, device=rows.row.device).random_(0, 1 << (63 - slot_bits - row_bits), generator=generator)
 
 def _sorted(rows, row, last, noise, slots):
@@ -134,7 +139,7 @@ def _row_chances(rows, n, generator):
     return torch.rand(len(rows.n), n, dtype=torch.float64, device=rows.row.device, generator=generator)
 
 def _lots(rows, group, generator):
-    "A number for each group, no two alike, (total,), and what all are below. A group is named by its first slot in an order of the slots."
+    "A number for each group, no two alike, (total,), and what all are below. `group` is its first slot in some order."
     if not isinstance(generator, RowNoise):
         return torch.randperm(len(group), generator=generator, device=group.device)[group], len(group)
     slot_bits, row_bits = _noise_bits(rows)
@@ -238,9 +243,11 @@ class BlockMask(Mask):
 
     def __post_init__(self):
         if self.axes is not None: _keep(self, axes=_axes('axes', self.axes))
-        if self.units is not None: _keep(self, units=_numbers('units', self.units, 'numbers above 0, one per axis', low=1e-12))
+        if self.units is not None:
+            _keep(self, units=_numbers('units', self.units, 'numbers above 0, one per axis', low=1e-12))
         if self.units == (): raise ArgumentValueError('units', '()', 'numbers above 0, one per axis')
-        _keep(self, n_blocks=whole('n_blocks', self.n_blocks, 1, 10_000), aspect=_float('aspect', self.aspect, low=1), round=flag('round', self.round))
+        _keep(self, n_blocks=whole('n_blocks', self.n_blocks, 1, 10_000), aspect=_float('aspect', self.aspect, low=1),
+              round=flag('round', self.round))
 
     def _hide(self, rows, count, generator, fit='reach'):
         x, order = self._coordinates(rows), _shuffle(rows, generator, ~rows.real)
@@ -257,7 +264,8 @@ class BlockMask(Mask):
         axes = range(rows.positions.shape[1]) if self.axes is None else self.axes
         x = torch.stack([_axis('axes', a, rows) for a in axes], 1).double()
         if self.units is None: return x
-        if len(self.units) != x.shape[1]: raise ArgumentValueError('units', f'{len(self.units)} for {x.shape[1]} axes', 'one per axis')
+        if len(self.units) != x.shape[1]:
+            raise ArgumentValueError('units', f'{len(self.units)} for {x.shape[1]} axes', 'one per axis')
         return x / torch.tensor(self.units, dtype=x.dtype, device=x.device)
 
     def _stretch(self, rows, x, generator):
@@ -290,8 +298,8 @@ def _random_groups(rows, coordinates, count, generator, fit):
     if not len(order): return rows.real
     first = _begins(rows, order, coordinates)
     group = torch.where(first, torch.arange(len(order), device=order.device), 0).cummax(0).values       # named by its first place
-    lot, behind = _lots(rows, group, generator)                                                         # one for all of a group, no two alike
-    again = ((2 * rows.row + ~rows.real[order]) * behind + lot).argsort(stable=True)                    # rows, padding last, groups by lot
+    lot, behind = _lots(rows, group, generator)                                  # one for all of a group, no two alike
+    again = ((2 * rows.row + ~rows.real[order]) * behind + lot).argsort(stable=True)     # rows, padding last, by lot
     lot = lot[again]
     return _hide_groups(rows, order[again], torch.cat([first[:1], lot[1:] != lot[:-1]]), count, fit)
 
@@ -307,7 +315,8 @@ class TubeMask(Mask):
     def on(self, roles): return self if self.time is not None else replace(self, time=roles.through)
     def _hide(self, rows, count, generator, fit='reach'):
         d = rows.positions.shape[1]
-        if d < 2: raise ArgumentValueError('positions', f'{d} axis', 'two or more, the time and a place, for a TubeMask')
+        if d < 2:
+            raise ArgumentValueError('positions', f'{d} axis', 'two or more, the time and a place, for a TubeMask')
         _axis('time', self.time, rows)
         coordinates = [rows.positions[:, a] for a in range(d) if a != (self.time or 0) % d]
         return _random_groups(rows, coordinates, count, generator, fit if self.whole or fit != 'reach' else 'cut')
@@ -361,12 +370,13 @@ class PerChannelMask(Mask):
 class SpanMask(Mask):
     "Runs of geometric length along one axis, in coordinate order, with visible tokens between them."
     mean_length:float = 3.        # tokens per run, on average; the paper's
-    axis:int|None = None          # along which tokens follow each other; None asks the data for its time, and takes the first where nobody knows
-    within:tuple[int, ...]|None = None  # axes sorted by first: (channel,) runs along each channel, and on into the next; None: that, where the data knows its channels
+    axis:int|None = None          # along which tokens follow each other; None asks the data for its time, else the first
+    within:tuple[int, ...]|None = None  # axes sorted by first: (channel,) runs along each channel; None asks the data
     kind:ClassVar[str] = 'span'
 
     def __post_init__(self):
-        _keep(self, mean_length=_float('mean_length', self.mean_length, low=1), axis=whole('axis', self.axis, none=True))
+        _keep(self, mean_length=_float('mean_length', self.mean_length, low=1),
+              axis=whole('axis', self.axis, none=True))
         if self.within is not None: _keep(self, within=_axes('within', self.within, empty=True))
 
     def on(self, roles):
@@ -376,7 +386,8 @@ class SpanMask(Mask):
         return replace(self, axis=axis, within=within)
 
     def _hide(self, rows, count, generator, fit='reach'):
-        order = _order(rows, generator, *(_axis('within', a, rows) for a in self.within or ()), _axis('axis', self.axis, rows))
+        order = _order(rows, generator, *(_axis('within', a, rows) for a in self.within or ()),
+                       _axis('axis', self.axis, rows))
         if not len(order): return rows.real
         place, begin, gaps = rows.place, rows.start[rows.row], rows.n - count + 1
         starts = self._starts(rows, place, count, gaps, generator)
@@ -412,8 +423,10 @@ class _Several(Mask):
     def __post_init__(self):
         if not isinstance(self.parts, (list, tuple)) or not self.parts:
             raise ArgumentValueError('parts', shown(self.parts), 'kinds of masks, one or more')
-        with renamed({'spec': 'parts', 'mask kind': 'parts'}): _keep(self, parts=tuple(make_mask(p) for p in self.parts))
-        if foreign := [p for p in self.parts if not isinstance(p, Mask)]: raise ArgumentTypeError('parts', shown(foreign[0]), 'kinds of masks')
+        with renamed({'spec': 'parts', 'mask kind': 'parts'}):
+            _keep(self, parts=tuple(make_mask(p) for p in self.parts))
+        if foreign := [p for p in self.parts if not isinstance(p, Mask)]:
+            raise ArgumentTypeError('parts', shown(foreign[0]), 'kinds of masks')
         _shares(self, fields(self)[1].name)
 
     def on(self, roles): return replace(self, parts=tuple(p.on(roles) for p in self.parts))
@@ -458,7 +471,8 @@ def make_mask(
 ):                       # (valid, ratio, generator, positions) -> mask
     "A mask function from plain data. Raises ValueError for unknown names, telling the nearest, and TypeError for what is none of these."
     if callable(spec): return spec
-    if not isinstance(spec, (str, dict)): raise ArgumentTypeError('spec', f'a {type(spec).__name__}', 'a name, a dict or a function')
+    if not isinstance(spec, (str, dict)):
+        raise ArgumentTypeError('spec', f'a {type(spec).__name__}', 'a name, a dict or a function')
     kw = dict(kind=spec) if isinstance(spec, str) else dict(spec)
     cls = _kinds()[_known('mask kind', kw.pop('kind', None), _kinds())]
     for k in kw: _known(f'setting of {cls.kind!r}', k, [f.name for f in fields(cls)])
@@ -494,25 +508,26 @@ class AxisRoles:
     def __post_init__(self):
         n_axes = whole('n_axes', self.n_axes, 1, none=True)
         high = None if n_axes is None else n_axes - 1
-        _keep(self, n_axes=n_axes, channel=whole('channel', self.channel, 0, high, none=True), time=whole('time', self.time, 0, high, none=True))
+        _keep(self, n_axes=n_axes, channel=whole('channel', self.channel, 0, high, none=True),
+              time=whole('time', self.time, 0, high, none=True))
         if self.time is not None and self.time == self.channel:
             raise ArgumentValueError('time', f'{self.time}, the axis of the channels', 'another axis, or None')
 
     @property
-    def along(self):                                                 # what suffixes and spans follow: time, else the first axis that is no channel's
+    def along(self):               # what suffixes and spans follow: time, else the first axis that is no channel's
         if self.time is not None: return self.time
         return 1 if self.channel == 0 and self.n_axes != 1 else 0
 
     @property
-    def through(self):                                               # what tubes run through: time; bands of an image; else the first axis
+    def through(self):             # what tubes run through: time; bands of an image; else the first axis
         if self.time is not None: return self.time
         return 0 if self.channel is None else self.channel
 
 def axis_roles(
     cut:Tubelets,                # how values become tokens
-    channel_axis:int|None=None,  # axis with the channel's number, where data says so; None: the first, of tokens per channel
+    channel_axis:int|None=None,  # axis with the channel's number; None: the first of tokens per channel, else none
 ) -> AxisRoles:                  # channel and time
-    "What the position axes of a model's tokens mean. Two axes of an image are rows and columns; else the first axis that is no channel's is time."
+    "What position axes mean. An image's two are rows and columns; else the first that is no channel's is time."
     channel = 0 if cut.per_channel and channel_axis is None else channel_axis
     others = [d for d in range(cut.n_pos_dims) if d != channel]
     image = cut.size[1:] != (1, 1) and len(others) == 2

@@ -27,7 +27,8 @@ from .settings import (ClassifierSettings, EncoderSettings, PretrainSettings, en
 from .utils import get_encoder_size, load_from_checkpoint
 
 # %% ../nbs/26_model.ipynb #26bafd24
-_DEFAULTS = dict(tubelet_size=(1, 1, 16), n_channels=1, n_pos_dims=3, max_len=1500, pos_encoding='ropend')
+_DEFAULTS = dict(tubelet_size=(1, 1, 16), n_channels=1, n_pos_dims=3, max_len=1500, pos_encoding='ropend',
+                 decoder_attention='all')
 _OF_ENCODER = [n for n in EncoderSettings.model_fields if n != 'init_values']     # the implementation has no LayerScale
 
 def _usual(section, name, changed=None, names=None, **more):

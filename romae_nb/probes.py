@@ -32,7 +32,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .anchors import ask, can_be_asked, check_anchors
-from .checks import ArgumentTypeError, ArgumentValueError, choice, flag, function, instance, keywords, number, shown, whole
+from .checks import (ArgumentTypeError, ArgumentValueError, choice, flag, function, instance, keywords, number,
+                             shown, whole)
 from .data import ModelInputs, Part, model_inputs
 from .hub import ProbeHead, put_probe_head
 from .mae import MaskedAutoencoder
@@ -112,9 +113,11 @@ def embeddings(
     at=None,             # likewise
 ) -> tuple[Tensor, Tensor|None]:  # features (n, d) as float32 and labels (n,), None without any; both on the CPU
     "Features of all samples that a loader gives, in the loader's unshuffled order."
-    model, n_inp = instance('model', get_model(model), nn.Module, 'a MaskedAutoencoder, a RoMAE or a timm model'), whole('n_inp', n_inp, 1, none=True)
+    model = instance('model', get_model(model), nn.Module, 'a MaskedAutoencoder, a RoMAE or a timm model')
+    n_inp = whole('n_inp', n_inp, 1, none=True)
     choice('pool', pool, POOLS)
-    if not hasattr(dl, '__iter__') or isinstance(dl, (str, dict)): raise ArgumentTypeError('dl', f'a {type(dl).__name__}', 'a DataLoader, or batches')
+    if not hasattr(dl, '__iter__') or isinstance(dl, (str, dict)):
+        raise ArgumentTypeError('dl', f'a {type(dl).__name__}', 'a DataLoader, or batches')
     _check_prefix(model.encoder if isinstance(model, MaskedAutoencoder) else model, pool)
     modes, device, out, labels = [(m, m.training) for m in model.modules()], next(model.parameters()).device, [], []
     try:
@@ -122,7 +125,8 @@ def embeddings(
         with no_random(reproducible=False):
             for batch in _in_order(dl):
                 batch = tuple(x if x is None else x.to(device) for x in (batch if isinstance(batch, (tuple, list)) else (batch,)))
-                n = whole('n_inp', n_inp, 1, len(batch), none=True) or getattr(dl, 'n_inp', None) or max(len(batch) - 1, 1)
+                given = whole('n_inp', n_inp, 1, len(batch), none=True)
+                n = given or getattr(dl, 'n_inp', None) or max(len(batch) - 1, 1)
                 out.append(features(model, *model_inputs(batch[:n]), pool=pool, how=how, at=at).float().cpu())
                 labels += [y.cpu() for y in batch[n:n + 1]]
     finally:
@@ -157,7 +161,8 @@ def linear_probe(
     return float(model.fit(x, y).score(valid_x.double().numpy(), valid_y.numpy()))
 
 def _penalties(cs):
-    if not isinstance(cs, (tuple, list, L)) or not cs: raise ArgumentTypeError('cs', shown(cs), 'positive numbers, one at least')
+    if not isinstance(cs, (tuple, list, L)) or not cs:
+        raise ArgumentTypeError('cs', shown(cs), 'positive numbers, one at least')
     return tuple(number('cs', c, above=0) for c in cs)
 
 def _check_labelled(train_x, train_y, valid_x, valid_y):
@@ -184,8 +189,10 @@ def knn_probe(
 ) -> float:                    # share of `valid` that is classified right
     "Accuracy of the nearest neighbours' vote by cosine similarity."
     _check_labelled(train_x, train_y, valid_x, valid_y)
-    k, chunk, temperature = whole('k', k), whole('chunk', chunk, 1), number('temperature', temperature, above=0, none=True)
-    if not 1 <= k <= len(train_x): raise ArgumentValueError('k', str(k), f'1 to {len(train_x)}, the number of training samples')
+    k, chunk = whole('k', k), whole('chunk', chunk, 1)
+    temperature = number('temperature', temperature, above=0, none=True)
+    if not 1 <= k <= len(train_x):
+        raise ArgumentValueError('k', str(k), f'1 to {len(train_x)}, the number of training samples')
     keys, classes, right = F.normalize(train_x.float(), dim=1), int(train_y.max()) + 1, 0
     for x, y in zip(valid_x.float().split(chunk), valid_y.split(chunk)):
         top, which = (F.normalize(x, dim=1) @ keys.T).topk(k)
@@ -235,7 +242,7 @@ class ProbeValue(Metric):
 
 # %% ../nbs/21_probes.ipynb #a228a012
 class ProbeCallback(Restoring):
-    "Every few epochs, how good the encoder's features are: columns `linear`, `knn`, `rank`, `spread` of the recorder; of a second one `linear_2` and so on."
+    "Every few epochs, how good the features are: `linear`, `knn`, `rank`, `spread`; of a second one `linear_2`, ..."
     order, several = 30, True
     names = ('linear', 'knn', 'rank', 'spread')
     def __init__(self,
@@ -249,17 +256,21 @@ class ProbeCallback(Restoring):
         cs:tuple[float, ...]=(.01, .1, 1.),  # as for `linear_probe`; fewer than there, this runs often
         prefix:str='',        # of the columns: 'clean' makes them `clean_linear` and so on
     ):
-        if not isinstance(probes, (tuple, list, L)) or not probes: raise ArgumentValueError('probes', shown(probes), f'some of {", ".join(self.names)}')
+        if not isinstance(probes, (tuple, list, L)) or not probes:
+            raise ArgumentValueError('probes', shown(probes), f'some of {", ".join(self.names)}')
         for p in probes: choice('probes', p, self.names)
         for name, dl in (('train', train), ('valid', valid)):
             if dl is None and name == 'train': continue
-            batches = hasattr(dl, '__iter__') and not isinstance(dl, (str, dict)) and (not isinstance(dl, (list, tuple)) or len(dl))
-            if not batches: raise ArgumentTypeError(name, shown(dl), 'a DataLoader, or batches')
+            none = isinstance(dl, (str, dict)) or isinstance(dl, (list, tuple)) and not dl
+            if none or not hasattr(dl, '__iter__'): raise ArgumentTypeError(name, shown(dl), 'a DataLoader, or batches')
         if train is None and {'linear', 'knn'} & set(probes):
             raise ArgumentValueError('train', 'None', "a loader with labels for 'linear' and 'knn'")
-        self.train, self.valid, self.every, self.probes = train, valid, whole('every', every, 1), tuple(probes)
-        self.pool, self.k, self.temperature = choice('pool', pool, POOLS), whole('k', k, 1), number('temperature', temperature, above=0, none=True)
-        self.cs, self.prefix, self._columns = _penalties(cs), instance('prefix', prefix, str, 'a name, or nothing'), []
+        self.train, self.valid, self.probes = train, valid, tuple(probes)
+        self.every, self.k = whole('every', every, 1), whole('k', k, 1)
+        self.pool, self.cs = choice('pool', pool, POOLS), _penalties(cs)
+        self.temperature = number('temperature', temperature, above=0, none=True)
+        self.prefix = instance('prefix', prefix, str, 'a name, or nothing')
+        self._columns = []
 
     def before_fit(self):
         self.restore()                                          # a fit that broke off had no after_fit
@@ -369,7 +380,8 @@ def _head_norm(encoder):
 
 def _probe_head(probe):
     head = probe.get_classifier() if hasattr(probe, 'get_classifier') else None
-    if not isinstance(head, ProbeHead): raise ArgumentTypeError('probe', f'a {type(probe).__name__} without a ProbeHead', 'what as_probe made')
+    if not isinstance(head, ProbeHead):
+        raise ArgumentTypeError('probe', f'a {type(probe).__name__} without a ProbeHead', 'what as_probe made')
     return head
 
 # %% ../nbs/21_probes.ipynb #35bf91b2
@@ -397,7 +409,7 @@ def _lars(params, lr=0.):
 PROBE_OPTIMIZERS = dict(lars=_lars, sgd=partial(SGD, mom=.9, wd=0.))
 
 class _LoneSample(Callback):
-    "A last batch of one sample has no deviation to norm by: it is normed as in evaluation, by what other batches left behind."
+    "A last batch of one sample has no deviation to norm by: it is normed as in evaluation."
     order, run_valid = 19, False
     def before_batch(self): self._norm().train(len(self.xb[0]) > 1)
     def after_batch(self): self._norm().train()
@@ -429,12 +441,16 @@ def probe_learner(
 ) -> ProbeLearner:             # its model a copy; `fit_probe` trains it
     "A Learner for linear probing, after MAE (arXiv 2111.06377, appendix A.1)."
     if not callable(optimizer) and not (isinstance(optimizer, str) and optimizer in PROBE_OPTIMIZERS):
-        raise ArgumentValueError('optimizer', shown(optimizer), f'{", ".join(map(repr, PROBE_OPTIMIZERS))}, or a fastai opt_func')
-    base_lr, num_classes = number('base_lr', base_lr, above=0), whole('num_classes', num_classes, 1, _CLASSES, none=True)
+        takes = f'{", ".join(map(repr, PROBE_OPTIMIZERS))}, or a fastai opt_func'
+        raise ArgumentValueError('optimizer', shown(optimizer), takes)
+    base_lr = number('base_lr', base_lr, above=0)
+    num_classes = whole('num_classes', num_classes, 1, _CLASSES, none=True)
     for m in L(metrics): function('metrics', m, 'a function of predictions and labels, a Metric, or several')
-    keywords(kwargs, set(inspect.signature(Learner.__init__).parameters) - {'self', 'dls', 'model', 'metrics'}, 'Learner')
+    known = set(inspect.signature(Learner.__init__).parameters) - {'self', 'dls', 'model', 'metrics'}
+    keywords(kwargs, known, 'Learner')
     instance('dls', dls, DataLoaders, 'DataLoaders')
-    if samples_per_batch(dls.train) == 1: raise ArgumentValueError('dls', 'batches of one sample', 'two or more, batch norm has nothing to norm one by')
+    if samples_per_batch(dls.train) == 1:
+        raise ArgumentValueError('dls', 'batches of one sample', 'two or more, batch norm has nothing to norm one by')
     if not isinstance(getattr(model, 'get_classifier', lambda: None)(), ProbeHead):
         model = as_probe(model, num_classes or getattr(dls, 'c', None), pool)
     cbs = L(ModelInputs(), _LoneSample()) + L(kwargs.pop('cbs', None))

@@ -21,8 +21,8 @@ from timm.models._input import update_model_input_size
 
 from .anchors import AnchorPool, anchor_pool, check_anchors
 from .checks import ArgumentValueError, choice, flag, instance, keywords, rate, shown, whole
-from .encoder import (ENCODER_SIZES, Dense, EncoderConfig, Factorized, Packed, PlainRmsNorm, layout_for, make_blocks, renamed, rope_angles_of,
-                              run_blocks)
+from .encoder import (ENCODER_SIZES, Dense, EncoderConfig, Factorized, Packed, PlainRmsNorm, layout_for,
+                              make_blocks, renamed, rope_angles_of, run_blocks)
 from .positions import _each, _wholes
 from .rope import saved_p
 from .tokens import ChannelEmbed, Tokens, prepend_at_origin, tokenize
@@ -88,7 +88,8 @@ def pool_tokens(
     "One vector per row, or per token."
     instance('x', x, (Tensor, Ragged), 'features, a Tensor or a Ragged')
     instance('pad_mask', pad_mask, Tensor, 'a bool Tensor (B, N)', none=True)
-    if pool and isinstance(x, Tensor) and x.ndim != 3: raise ArgumentValueError('x', f'shape {tuple(x.shape)}', '(B, prefix + N, d)')
+    if pool and isinstance(x, Tensor) and x.ndim != 3:
+        raise ArgumentValueError('x', f'shape {tuple(x.shape)}', '(B, prefix + N, d)')
     if not pool: return x
     if pool == 'token': return split_first(x)[0]
     if prefix: x = split_first(x)[1]
@@ -128,7 +129,8 @@ def as_given(
 # %% ../nbs/05_romae.ipynb #5d82ca70
 _OWN_NAMES = {'d_model': 'embed_dim', 'nhead': 'num_heads', 'dim_feedforward': 'mlp_dim', 'layer_norm_eps': 'norm_eps', 'hidden_drop_rate': 'proj_drop_rate',
               'd_model // nhead': 'embed_dim // num_heads',                 # timm's names for fields of EncoderConfig
-              'size': 'tubelet_size', 'channels': 'in_chans', 'per_channel': 'channel_tokens', 'pad': 'dynamic_img_pad'}     # and of Tubelets
+              'size': 'tubelet_size', 'channels': 'in_chans',       # and of Tubelets
+              'per_channel': 'channel_tokens', 'pad': 'dynamic_img_pad'}
 
 # %% ../nbs/05_romae.ipynb #5d2e4d45
 class RoMAE(nn.Module):
@@ -172,11 +174,15 @@ class RoMAE(nn.Module):
         dd = dict(device=device, dtype=dtype)
         class_token, factor_axis = flag('class_token', class_token), whole('factor_axis', factor_axis, none=True)
         if factor_axis is not None and class_token:
-            raise ArgumentValueError('class_token', f'True with factor_axis={factor_axis}', 'False, a CLS token at the origin belongs to no group')
+            raise ArgumentValueError('class_token', f'True with factor_axis={factor_axis}',
+                                     'False, a CLS token at the origin belongs to no group')
         self.tubelet_size, img_size = check_tubelet_size(tubelet_size), check_pixels('img_size', img_size)
-        with renamed(_OWN_NAMES): cut = Tubelets(self.tubelet_size, in_chans, n_pos_dims, channel_tokens, dynamic_img_pad)
-        if img_size != (224, 224): _check_img_size(img_size, cut)                # timm's default, which nobody may have asked for
-        if isinstance(pos_encoding, str) and pos_encoding == 'learned' and max_tokens is None: max_tokens = image_tokens(img_size, cut)
+        with renamed(_OWN_NAMES):
+            cut = Tubelets(self.tubelet_size, in_chans, n_pos_dims, channel_tokens, dynamic_img_pad)
+        # timm's default, which nobody may have asked for
+        if img_size != (224, 224): _check_img_size(img_size, cut)
+        if isinstance(pos_encoding, str) and pos_encoding == 'learned' and max_tokens is None:
+            max_tokens = image_tokens(img_size, cut)
         drop_rate = rate('drop_rate', drop_rate)
         with renamed(_OWN_NAMES): self.cfg = cfg = EncoderConfig(
             embed_dim, num_heads, depth, mlp_dim, mlp_ratio, norm_eps, drop_path_rate, proj_drop_rate, attn_drop_rate, attn_proj_drop_rate,
@@ -187,7 +193,8 @@ class RoMAE(nn.Module):
         self.weight_init = choice('weight_init', weight_init, ('trunc_normal', 'torch'))
         self.embed = TubeletEmbed(self.cfg, cut, class_token, **dd)
         self.blocks = make_blocks(self.cfg, **dd)
-        self.feature_info = [dict(module=f'blocks.{i}', num_chs=cfg.d_model, reduction=self.tubelet_size[1]) for i in range(cfg.depth)]
+        self.feature_info = [dict(module=f'blocks.{i}', num_chs=cfg.d_model, reduction=self.tubelet_size[1])
+                             for i in range(cfg.depth)]
         self.head_drop = nn.Dropout(drop_rate)
         self.anchors = None if anchors is None else check_anchors(anchors, cfg.n_pos_dims)
         self.pool_kw = dict(instance('pool_kw', pool_kw, dict, 'a dict of settings', none=True) or {})
@@ -377,7 +384,8 @@ def forward_intermediates(self:RoMAE,
     pad_mask:Tensor|None=None,          # as for `forward`
 ):  # (features, [intermediates]), or the list alone
     "Outputs of chosen blocks. Raises ValueError for maps of what is no image."
-    output_fmt = choice('output_fmt', getattr(output_fmt, 'value', output_fmt), _FORMATS)          # timm's enum, or its name
+    # timm's enum, or its name
+    output_fmt = choice('output_fmt', getattr(output_fmt, 'value', output_fmt), _FORMATS)
     stop_early, intermediates_only = flag('stop_early', stop_early), flag('intermediates_only', intermediates_only)
     return_prefix_tokens, norm = flag('return_prefix_tokens', return_prefix_tokens), flag('norm', norm)
     take, last = self._taken(indices)
@@ -429,8 +437,8 @@ def get_intermediate_layers(self:RoMAE,
     "Outputs of the last blocks, as timm's ViTs and DINO give them; `forward_intermediates` does more."
     fmt = 'NCHW' if flag('reshape', reshape) else 'NLC'
     with renamed({'indices': 'n', 'output_fmt': 'reshape'}):
-        return self.forward_intermediates(values, n, return_prefix_tokens, norm, output_fmt=fmt, intermediates_only=True,
-                                          positions=positions, pad_mask=pad_mask)
+        return self.forward_intermediates(values, n, return_prefix_tokens, norm,
+                                          output_fmt=fmt, intermediates_only=True, positions=positions, pad_mask=pad_mask)
 
 # %% ../nbs/05_romae.ipynb #3eaca354
 @patch
@@ -477,7 +485,8 @@ def set_input_size(self:RoMAE,
 ):
     "Another nominal size. Only learned positions change: they are interpolated. Raises ValueError for another patch size, or one that patches do not divide."
     if patch_size is not None and check_pixels('patch_size', patch_size) != self.tubelet_size[1:]:
-        raise ArgumentValueError('patch_size', f'{patch_size}', f'{self.tubelet_size[1:]}, which the input projection is made for')
+        raise ArgumentValueError('patch_size', f'{patch_size}',
+                                 f'{self.tubelet_size[1:]}, which the input projection is made for')
     if img_size is None: return
     img_size = check_pixels('img_size', img_size)
     _check_img_size(img_size, self.cut)
@@ -490,10 +499,13 @@ def _resize_table(self:RoMAE, img_size):
     "Interpolate learned positions to another image size, square or not."
     added, cut = self.embed.added, self.cut
     if cut.per_channel:
-        raise ArgumentValueError('img_size', 'another one for learned positions of tokens per channel', "the present one, or pos_encoding='sincos'")
+        raise ArgumentValueError('img_size', 'another one for learned positions of tokens per channel',
+                                 "the present one, or pos_encoding='sincos'")
     old, new = (tuple(-(-n // p) for n, p in zip(size, cut.size[1:])) for size in (self.img_size, img_size))
     if old[0] * old[1] != added.max_tokens:
-        raise ArgumentValueError('img_size', f'{img_size} for {added.max_tokens} learned positions that are no grid of {old}', 'the present one')
+        raise ArgumentValueError('img_size',
+                                 f'{img_size} for {added.max_tokens} learned positions that are no grid of {old}',
+                                 'the present one')
     table = resample_abs_pos_embed(added.table[None], new_size=new, old_size=old, num_prefix_tokens=added.prefix)[0]
     added.table, added.max_tokens = nn.Parameter(table.detach(), added.table.requires_grad), new[0] * new[1]
     self.cfg.max_tokens = added.max_tokens
@@ -520,11 +532,12 @@ class RoMAEFeatures(FeatureGetterNet):
     def __init__(self,
         model:RoMAE,                      # whose blocks are read
         out_indices:int|list[int]=4,      # as for `forward_intermediates`
-        output_fmt:str|None=None,         # one of 'NCHW', 'NHWC', 'NLC', 'NCL'; None: maps of images, tokens of all else
+        output_fmt:str|None=None,         # 'NCHW', 'NHWC', 'NLC' or 'NCL'; None: maps of images, tokens of all else
         **kwargs                          # timm's: norm, prune, out_map, return_dict
     ):
         self_chosen, image = output_fmt is None, not model.cut.per_channel and model.cut.n_pos_dims == 2
-        fmt = choice('output_fmt', getattr(output_fmt, 'value', output_fmt), (None, *_FORMATS)) or ('NCHW' if image else 'NLC')
+        fmt = choice('output_fmt', getattr(output_fmt, 'value', output_fmt), (None, *_FORMATS))
+        if fmt is None: fmt = 'NCHW' if image else 'NLC'
         super().__init__(model, out_indices, output_fmt=fmt, **kwargs)
         self.self_chosen = self_chosen
 
@@ -536,8 +549,8 @@ class RoMAEFeatures(FeatureGetterNet):
         "Features of a batch."
         series = isinstance(values, Ragged) or values.ndim == 3
         fmt = 'NLC' if series and self.self_chosen else self.output_fmt
-        return self.model.forward_intermediates(values, self.out_indices, norm=self.norm, output_fmt=fmt, intermediates_only=True,
-                                                positions=positions, pad_mask=pad_mask)
+        return self.model.forward_intermediates(values, self.out_indices, norm=self.norm, output_fmt=fmt,
+                                                intermediates_only=True, positions=positions, pad_mask=pad_mask)
 
 # %% ../nbs/05_romae.ipynb #07679484
 _ARGS = tuple(inspect.signature(RoMAE.__init__).parameters)[1:]
@@ -547,18 +560,21 @@ def _create_romae(name, pretrained=False, **kwargs):
     size = ENCODER_SIZES[name]
     size = dict(embed_dim=size['d_model'], num_heads=size['nhead'], depth=size['depth'])
     keywords([k for k in kwargs if k not in _BUILDER_ARGS], _ARGS, name, _OTHER_WORDS)
-    kwargs = {k: v.item() if isinstance(v, np.generic) else v for k, v in kwargs.items()}     # timm's builder looks at some of them, too
+    # timm's builder looks at some of them, too
+    kwargs = {k: v.item() if isinstance(v, np.generic) else v for k, v in kwargs.items()}
     folder = _is_folder(kwargs.get('pretrained_cfg'))
     if folder: kwargs = as_saved(size | kwargs)
     depth = kwargs.get('depth', size['depth'])
-    taps = kwargs.pop('out_indices', min(3, depth) if isinstance(depth, int) else 3)     # features_only: the last three blocks
+    # features_only: the last three blocks
+    taps = kwargs.pop('out_indices', min(3, depth) if isinstance(depth, int) else 3)
     features = dict(out_indices=taps, feature_cls=RoMAEFeatures)
     if 'output_fmt' in kwargs: features['output_fmt'] = kwargs.pop('output_fmt')
     return build_model_with_cfg(RoMAE, name, pretrained or folder, pretrained_filter_fn=checkpoint_filter_fn,
                                 feature_cfg=features, **(size | kwargs))
 
 # what others call our arguments
-_OTHER_WORDS = {'patch_size': 'tubelet_size', 'd_model': 'embed_dim', 'nhead': 'num_heads', 'use_cls': 'class_token', 'n_channels': 'in_chans'}
+_OTHER_WORDS = {'patch_size': 'tubelet_size', 'd_model': 'embed_dim', 'nhead': 'num_heads', 'use_cls': 'class_token',
+                'n_channels': 'in_chans'}
 
 def as_saved(
     kw:dict,  # keywords of a `RoMAE`, as a file has them: embed_dim, num_heads, n_pos_dims, p

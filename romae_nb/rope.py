@@ -25,7 +25,8 @@ def axis_width(
         head_dim, n_dims = whole('head_dim', head_dim, high=2**20), whole('n_dims', n_dims, 1, 2**20)
     width = head_dim // n_dims // 2 * 2
     if width < 2:
-        raise ArgumentValueError('head_dim', f'{head_dim} for n_dims={n_dims} axes', f'at least two numbers per axis ({2 * n_dims})')
+        raise ArgumentValueError('head_dim', f'{head_dim} for n_dims={n_dims} axes',
+                                 f'at least two numbers per axis ({2 * n_dims})')
     return width
 
 def _per_axis(name, value, n, lo, hi):
@@ -34,8 +35,10 @@ def _per_axis(name, value, n, lo, hi):
     try: values = (float(number(name, value)),) * n if one else tuple(float(number(name, v)) for v in value)
     except ArgumentTypeError: raise ArgumentTypeError(name, shown(value), 'a number, or one per axis') from None
     except OverflowError: raise ArgumentValueError(name, shown(value), f'numbers from {lo} to {hi}') from None
-    if len(values) != n: raise ArgumentValueError(name, f'{len(values)} values {values}', f'one number, or {n}, one per axis')
-    if not all(lo <= v <= hi for v in values): raise ArgumentValueError(name, shown(value), f'numbers from {lo} to {hi}')
+    if len(values) != n:
+        raise ArgumentValueError(name, f'{len(values)} values {values}', f'one number, or {n}, one per axis')
+    if not all(lo <= v <= hi for v in values):
+        raise ArgumentValueError(name, shown(value), f'numbers from {lo} to {hi}')
     return values
 
 def per_axis_base(
@@ -62,8 +65,8 @@ def _check_turning(p, width):
     for axis, share in enumerate(p):
         pairs, turning = _axis_pairs(width, share)
         if share > 0 and not turning:
-            raise ArgumentValueError('p', f'{share}, which turns none of the {pairs} pairs that a head has for axis {axis}',
-                                     f'{1 / pairs:g} or more, a wider head, or 0 to turn nothing on purpose')
+            got = f'{share}, which turns none of the {pairs} pairs that a head has for axis {axis}'
+            raise ArgumentValueError('p', got, f'{1 / pairs:g} or more, a wider head, or 0 to turn nothing on purpose')
 
 def saved_p(
     p:float|tuple[float, ...],  # as a file has it
@@ -167,8 +170,7 @@ class NDPRope(nn.Module):
     ) -> tuple[Tensor, Tensor]: # cosine and sine, each (..., N, D * axis_dim / 2), float32 whatever autocast says
         "Cosine and sine of every token's angles: once per forward, handed to all layers."
         if not isinstance(positions, Tensor) or positions.ndim < 2 or positions.shape[-2] != self.n_dims:
-            got = f'shape {tuple(positions.shape)}' if isinstance(positions, Tensor) else f'a {type(positions).__name__}'
-            raise ArgumentValueError('positions', got, f'a Tensor (..., {self.n_dims}, N), one row per axis')
+            raise ArgumentValueError('positions', shown(positions), f'a Tensor (..., {self.n_dims}, N), one row per axis')
         positions = positions if positions.dtype == torch.float64 else positions.float()
         angles = rope_angles(positions, self.frequencies(positions.device, positions.dtype))
         return angles.cos().float(), angles.sin().float()
@@ -266,4 +268,5 @@ class AddedPositions(nn.Module):
     ):
         "Raise ValueError where a learned table has too few rows."
         if self.table is not None and longest > self.max_tokens:
-            raise ArgumentValueError('values', f'rows of up to {longest} tokens', f'{self.max_tokens} at most, the rows of the learned positions')
+            raise ArgumentValueError('values', f'rows of up to {longest} tokens',
+                                     f'{self.max_tokens} at most, the rows of the learned positions')

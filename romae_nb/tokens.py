@@ -53,14 +53,19 @@ def tokenize(
     keep_padding:bool=False,            # leave padding in the rectangle, for graphs that must not depend on values
 ) -> Tokens:                            # ragged with a pad_mask or Ragged values, else a rectangle
     "Cut a batch into tokens. Raises ValueError where shapes, types or settings do not belong together."
-    if not isinstance(values, (Tensor, Ragged)): raise ArgumentValueError('values', f'a {type(values).__name__}', 'a Tensor or a Ragged')
-    if not values.dtype.is_floating_point: raise ArgumentValueError('values', f'type {values.dtype}', 'a floating-point type')
+    if not isinstance(values, (Tensor, Ragged)):
+        raise ArgumentValueError('values', f'a {type(values).__name__}', 'a Tensor or a Ragged')
+    if not values.dtype.is_floating_point:
+        raise ArgumentValueError('values', f'type {values.dtype}', 'a floating-point type')
     tokens = values if isinstance(values, Ragged) else cut.patches(values)
-    if tokens.shape[-1] != cut.patch_dim: raise ArgumentValueError('values', f'tokens of {tokens.shape[-1]} numbers', f'{cut.patch_dim} ({cut})')
-    if positions is None and isinstance(values, Ragged): raise ArgumentValueError('positions', 'None for Ragged values', 'Ragged (total, D), there is no grid')
+    if tokens.shape[-1] != cut.patch_dim:
+        raise ArgumentValueError('values', f'tokens of {tokens.shape[-1]} numbers', f'{cut.patch_dim} ({cut})')
+    if positions is None and isinstance(values, Ragged):
+        raise ArgumentValueError('positions', 'None for Ragged values', 'Ragged (total, D), there is no grid')
     if positions is None: positions = cut.places(values)
     check_tokens(tokens, positions, cut.n_pos_dims, pad_mask)
-    if not keep_padding and (isinstance(tokens, Ragged) or pad_mask is not None): check_rows(tokens if pad_mask is None else pad_mask)
+    if not keep_padding and (isinstance(tokens, Ragged) or pad_mask is not None):
+        check_rows(tokens if pad_mask is None else pad_mask)
     if isinstance(tokens, Ragged):
         within = torch.arange(tokens.shape[0], device=tokens.device) - tokens.offsets[:-1][tokens.row_ids]
         return Tokens(tokens, tokens.like(positions.data), tokens.like(within))    # one set of offsets for all
@@ -93,7 +98,8 @@ class ChannelEmbed(nn.Embedding):
         device=None,         # where the parameters live
         dtype=None,          # their type
     ):
-        super().__init__(whole('num_embeddings', num_embeddings, 1, 2**24), whole('embedding_dim', embedding_dim, 1, 2**20), device=device, dtype=dtype)
+        super().__init__(whole('num_embeddings', num_embeddings, 1, 2**24),
+                         whole('embedding_dim', embedding_dim, 1, 2**20), device=device, dtype=dtype)
 
     def reset_parameters(self): trunc_normal_(self.weight, std=.02)
 
@@ -103,5 +109,7 @@ class ChannelEmbed(nn.Embedding):
         "Rows of the tokens' channels. Raises ValueError for a number that is no channel's, on a CPU, where looking costs nothing."
         number = positions[..., 0].round().long()
         if number.device.type == 'cpu' and not torch.compiler.is_compiling() and number.numel() and not 0 <= number.min() <= number.max() <= self.num_embeddings:
-            raise ArgumentValueError('positions', f'channel numbers from {number.min()} to {number.max()} on the first axis', f'1 to {self.num_embeddings}')
+            raise ArgumentValueError('positions',
+                                     f'channel numbers from {number.min()} to {number.max()} on the first axis',
+                                     f'1 to {self.num_embeddings}')
         return super().forward((number - 1).clamp(0, self.num_embeddings - 1))      # 0 is padding's

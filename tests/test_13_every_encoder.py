@@ -20,6 +20,7 @@ VIT = dict(img_size=32, patch_size=8) | TINY
 
 ENCODERS = {
     'series': dict(encoder_kw=SERIES),
+    'series, places see each other': dict(encoder_kw=SERIES, decoder_attention='all'),
     'series without CLS': dict(encoder_kw=SERIES | dict(class_token=False)),
     'series, absolute': dict(encoder_kw=SERIES | dict(pos_encoding='absolute')),
     'series, sincos': dict(encoder_kw=SERIES | dict(pos_encoding='sincos')),
@@ -34,6 +35,7 @@ ENCODERS = {
     'video, factorized': dict(encoder_kw=dict(tubelet_size=(2, 4, 4), n_pos_dims=3, factor_axis=0, class_token=False) | TINY),
     'ViT': dict(encoder='vit_tiny_patch16_224', encoder_kw=VIT),
     'ViT, fixed table, registers': dict(encoder='vit_tiny_patch16_224', encoder_kw=VIT | dict(reg_tokens=2), encoder_pos='sincos2d'),
+    'ViT, places do not see each other': dict(encoder='vit_tiny_patch16_224', encoder_kw=VIT, decoder_attention='visible'),
     'ViT without CLS, rotary decoder': dict(encoder='vit_tiny_patch16_224', encoder_kw=VIT | dict(class_token=False, fc_norm=False), decoder_block='romae'),
 }
 
@@ -127,21 +129,22 @@ def attend(x, w, heads, turned, hears):
             out[i] += [sum(a * v[j][c] for a, j in zip(weights, keys)) / sum(weights) for c in range(d)]
     return [linear(t, w['proj.weight'], w.get('proj.bias')) for t in out]
 
-def layer(x, places, w, heads, eps, rope, axis):
+def layer(x, places, w, heads, eps, rope, axis, asked=None):
     turned = (lambda t, i: turn(t, places[i], *rope)) if rope else lambda t, i: t
     same = lambda i, j, d: places[i][d] == places[j][d]
     others = lambda i, j: all(same(i, j, d) for d in range(len(places[i])) if d != axis)
     steps = [('norm1', 'attn', 'ls1', lambda i, j: axis is None or same(i, j, axis))] + ([] if axis is None else [('norm_axis', 'attn_axis', 'ls_axis', others)])
     scaled = lambda t, ls: [a * b for a, b in zip(t, w.get(f'{ls}.gamma', [1] * len(t)))]
     for before, name, ls, hears in steps:
+        if asked: hears = lambda i, j: not asked[j] or i == j       # nobody hears a token that asks, but itself
         heard = attend([norm(t, under(before, w), eps) for t in x], under(name, w), heads, turned, hears)
         x = [add(t, scaled(u, ls)) for t, u in zip(x, heard)]
     act, m = gelu if 'norm1.bias' in w else silu, under('mlp', w)
     hidden = [[act(v) for v in linear(norm(t, under('norm2', w), eps), m['fc1.weight'], m.get('fc1.bias'))] for t in x]
     return [add(t, scaled(linear(u, m['fc2.weight'], m.get('fc2.bias')), 'ls2')) for t, u in zip(x, hidden)]
 
-def layers(x, places, w, settings):
-    for i in range(1 + max(int(k.split('.')[0]) for k in w)): x = layer(x, places, under(str(i), w), *settings)
+def layers(x, places, w, settings, asked=None):
+    for i in range(1 + max(int(k.split('.')[0]) for k in w)): x = layer(x, places, under(str(i), w), *settings, asked)
     return x
 
 
@@ -182,7 +185,8 @@ def oracle(mae, tokens, places, hidden):
     full = [dec['mask_token'] if h else next(told) for h in hidden]
     if 'channel.weight' in dec: full = [add(t, dec['channel.weight'][int(at[0]) - 1]) for t, at in zip(full, places)]
     full = [add(*pair) for pair in zip(x[:n] + full, codes(cfg.pos_encoding, dec.get('added.table'), places, cfg.d_model, n))]
-    x = layers(full, [zero] * n + places, under('blocks', dec), settings_of(cfg))[n:]
+    asked = [False] * n + list(hidden) if mae.decoder.attention == 'visible' else None
+    x = layers(full, [zero] * n + places, under('blocks', dec), settings_of(cfg), asked)[n:]
     return [linear(norm(t, under('head.1', dec), cfg.layer_norm_eps), dec['head.2.weight'], dec['head.2.bias']) for t, h in zip(x, hidden) if h]
 
 
@@ -222,6 +226,7 @@ BANDED = st.fixed_dictionaries(dict(factor_axis=st.sampled_from([0, 1, -1]), p=s
 PICTURE = st.fixed_dictionaries(dict(class_token=st.booleans(), init_values=st.sampled_from([None, .5])))
 AS_VIT = st.fixed_dictionaries(dict(encoder_pos=st.sampled_from(['learned', 'sincos2d']), decoder_pos=st.sampled_from(['sincos', 'learned'])))
 SCORED = st.fixed_dictionaries(dict(norm_targets=st.sampled_from([False, 'unbiased', 'biased']), reference_mean=st.booleans()))
+SEEN = st.fixed_dictionaries(dict(decoder_attention=st.sampled_from(['all', 'visible'])))
 FAMILIES = ['series dense', 'series padded', 'series ragged', 'bands dense', 'bands ragged', 'ViT dense', 'ViT with a rotary decoder dense']
 
 def any_model(family, draw):
@@ -230,14 +235,14 @@ def any_model(family, draw):
         "As a file would be read: where one pair per axis is all there is, a `p` below 1 turns nothing."
         kw = as_saved(kw)
         told = saved_p(kw['p'], 12 // 2, kw['n_pos_dims']) if kw.get('pos_encoding', 'rope') == 'rope' else kw['p']
-        return MaskedAutoencoder('romae_tiny', kw, decoder_kw=dict(p=told), **decoder | draw(SCORED))
+        return MaskedAutoencoder('romae_tiny', kw, decoder_kw=dict(p=told), **decoder | draw(SCORED) | draw(SEEN))
     if family.startswith('series'): return narrow(dict(tubelet_size=(1, 1, 1), in_chans=2, max_tokens=8) | NARROW | draw(POINTS))
     if family.startswith('bands'):
         kw = dict(img_size=(4, 6), tubelet_size=(1, 2, 2), in_chans=3, n_pos_dims=3, channel_tokens=True, class_token=False) | NARROW | draw(BANDED)
         return narrow(kw)
     kw = dict(img_size=(4, 6), patch_size=2, embed_dim=12, num_heads=2, depth=2, fc_norm=False) | draw(PICTURE)
     how = draw(AS_VIT) if family == 'ViT dense' else dict(decoder_block='romae', decoder_pos=draw(st.sampled_from(['rope', 'sincos'])), decoder_kw=dict(p=1.))
-    return MaskedAutoencoder('vit_tiny_patch16_224', kw, **decoder | draw(SCORED) | how)
+    return MaskedAutoencoder('vit_tiny_patch16_224', kw, **decoder | draw(SCORED) | draw(SEEN) | how)
 
 def any_batch(mae, layout, g):
     "values, positions, pad_mask, and the samples as the oracle takes them: tokens, places"

@@ -204,7 +204,8 @@ def test_classifiers_ask_the_decoder_where_tokens_sit_anywhere():
     kept = pretrainer(dls).save_model(tempfile.mkdtemp())
     assert finetune_learner(dls, kept, verbose=False).model.global_pool == 'anchors'
     mae.anchors = None                                                            # as in folders of older versions
-    assert len(finetune_learner(dls, mae, verbose=False).model.anchors) <= 64
+    assert finetune_learner(dls, mae, verbose=False).model.global_pool == 'token'
+    assert len(finetune_learner(dls, mae, verbose=False, global_pool='anchors').model.anchors) <= 64
     assert finetune_learner(dls, mae.encoder, verbose=False).model.global_pool == 'token'
     grid = GridDataset(torch.randn(4, 1, 32, 32), labels=[0, 1, 0, 1])
     images = dataloaders(grid, grid, bs=2, device='cpu')

@@ -52,8 +52,8 @@ gen = lambda seed=0: torch.Generator().manual_seed(seed)
 lengths_st = st.lists(st.integers(1, 7), min_size=1, max_size=5)
 variants = st.sampled_from([{}, dict(encoder_kw=dict(class_token=False)), dict(encoder_kw=dict(pos_encoding='absolute')), dict(encoder_kw=dict(pos_encoding='sincos')),
                             dict(encoder_kw=dict(pos_encoding='learned', max_tokens=9)), dict(decoder_block='vit'), dict(norm_targets=True),
-                            *(dict(decoder_attention='visible', **kw)
-                              for kw in ({}, dict(encoder_kw=dict(class_token=False)), dict(decoder_block='vit')))])
+                            *(dict(decoder_attention=attention, **kw) for kw, attention in (
+                                ({}, 'all'), (dict(encoder_kw=dict(class_token=False)), 'all'), (dict(decoder_block='vit'), 'visible')))])
 
 
 # %% e6d8aa34
