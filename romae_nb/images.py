@@ -17,6 +17,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import torch
 from PIL import Image
+from PIL.ImageMode import getmode
 from timm.data import create_dataset
 from torch.utils.data import IterableDataset
 from torchvision.datasets import DatasetFolder
@@ -167,6 +168,8 @@ _ITEM_KW = 'axes', 'marks', 'random'
 def _check_reading(mode, max_numbers):
     "Before the first file is read."
     instance('mode', mode, str, "a mode of PIL's, such as 'RGB'", none=True)
+    try: getmode('RGB' if mode is None else mode)
+    except KeyError as e: raise ArgumentValueError('mode', f'{mode!r}', "a mode of PIL's, such as 'RGB', or None") from e
     whole('max_numbers', max_numbers, low=1, none=True)
 
 def folder_dataset(
