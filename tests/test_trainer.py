@@ -97,7 +97,7 @@ def test_bad_settings_are_named():
 # %% fbbc4d99
 def test_the_rate_rises_and_falls():
     torch.manual_seed(0)
-    trainer = Trainer(settings(epochs=4, eval_every=1, warmup_steps=4))
+    trainer = Trainer(settings(epochs=4, eval_every=1, warmup_steps=4, checkpoint_dir=TemporaryDirectory().name))
     trainer.train(series(12), series(4, 1), tiny())
     rates = [r['train/lr'] for r in trainer.history]
     assert len(rates) == 12 and max(rates) <= 1e-2 and rates.index(max(rates)) in (3, 4) and rates[-1] < 2e-3
