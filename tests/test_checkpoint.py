@@ -220,11 +220,11 @@ def test_between_fits_the_model_is_as_it_was():
         learn.fit(1, .05); learn.notes = [str(learn.validate()), list(map(float, learn.recorder.losses)), draw()]
         learn.fit_one_cycle(2, .05); learn.notes += [str(learn.get_preds()[0])]
         learn.opt = None; learn.fit(1, .01)
-    whole, last, folder = twice(script, kills=(5, 9, 4), every=4)
-    assert whole.notes == last.notes
+    left_alone, last, folder = twice(script, kills=(5, 9, 4), every=4)
+    assert left_alone.notes == last.notes
     assert [p.name for p in checkpoints(folder) if p.name.endswith('end')] == ['fit-00-end', 'fit-01-end', 'fit-02-end']
     again = learner([ExactCheckpoints(folder, every=4, verbose=False), Kill(1)]); script(again)       # a finished run trains nothing
-    assert again.notes == whole.notes and list(map(float, again.recorder.losses)) == list(map(float, whole.recorder.losses))
+    assert again.notes == left_alone.notes and list(map(float, again.recorder.losses)) == list(map(float, left_alone.recorder.losses))
 
 
 # %% 66b4bc6b
