@@ -220,11 +220,11 @@ def test_between_fits_the_model_is_as_it_was():
         learn.fit(1, .05); learn.notes = [str(learn.validate()), list(map(float, learn.recorder.losses)), draw()]
         learn.fit_one_cycle(2, .05); learn.notes += [str(learn.get_preds()[0])]
         learn.opt = None; learn.fit(1, .01)
-    whole, last, folder = twice(script, kills=(5, 9, 4), every=4)
-    assert whole.notes == last.notes
+    left_alone, last, folder = twice(script, kills=(5, 9, 4), every=4)
+    assert left_alone.notes == last.notes
     assert [p.name for p in checkpoints(folder) if p.name.endswith('end')] == ['fit-00-end', 'fit-01-end', 'fit-02-end']
     again = learner([ExactCheckpoints(folder, every=4, verbose=False), Kill(1)]); script(again)       # a finished run trains nothing
-    assert again.notes == whole.notes and list(map(float, again.recorder.losses)) == list(map(float, whole.recorder.losses))
+    assert again.notes == left_alone.notes and list(map(float, again.recorder.losses)) == list(map(float, left_alone.recorder.losses))
 
 
 # %% 66b4bc6b
@@ -617,7 +617,7 @@ def test_the_last_and_the_best_stay():
     assert all(verify(p) for p in checkpoints(folder))
     again = ExactCheckpoints(folder, epochs=1, keep_last=1, best='accuracy', verbose=False); learner(again).fit(6, .05)
     assert again.best_path == keep.best_path
-    with pytest.raises(ValueError, match=r"best: got 'f1'; takes one of \['train_loss'"): learner(ExactCheckpoints(tempfile.mkdtemp(), best='f1')).fit(1)
+    with pytest.raises(ValueError, match="best: got 'f1'; takes one of train_loss, valid_loss"): learner(ExactCheckpoints(tempfile.mkdtemp(), best='f1')).fit(1)
 
 
 # %% 758263d1
@@ -715,10 +715,6 @@ def test_with_progress_bars():
 
 # %% 4c0ed42b
 def test_arguments():
-    for error, match, kw in [(ValueError, 'every: got 0; takes a number from 1 or None', dict(every=0)), (ValueError, 'epochs: got 0.5', dict(epochs=.5)),
-                             (ValueError, 'keep_last: got None; takes a number from 1$', dict(keep_last=None)),
-                             (ValueError, "resume: got 'no'; takes 'auto'", dict(resume='no'))]:
-        with pytest.raises(error, match=match): ExactCheckpoints('x', **kw)
     with pytest.raises(ValueError, match="holds no checkpoint; takes one with resume='must'"): learner(ExactCheckpoints(tempfile.mkdtemp(), resume='must')).fit(1)
     with pytest.raises(ValueError, match="holds fit-00-.*; takes an empty one with resume='never'"): learner(ExactCheckpoints(broken_off(), resume='never')).fit(1)
     learner(ExactCheckpoints(tempfile.mkdtemp(), resume='never')).fit(1)
