@@ -59,8 +59,9 @@ class MaskedLoss:
         return self._counted[1]
 
 def _no_prediction(model, values):
-    target = _data(model.patches(values))
-    return target.new_zeros(*target.shape[:-1], model.scoring.out_dim(target.shape[-1]))
+    "Zeros in the layout of predictions."
+    zeros = lambda t: t.new_zeros(*t.shape[:-1], model.scoring.out_dim(t.shape[-1]))
+    return on_tokens(zeros, model.patches(values))
 
 def _data(x): return x.data if isinstance(x, Ragged) else x
 
