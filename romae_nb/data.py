@@ -498,6 +498,7 @@ class TokenLoaders(DataLoaders):
         test_items,              # a dataset; or a list of samples as `dls.valid_ds[0]` is one, in the data's units
         rm_type_tfms=None,       # fastai's; there are none here
         with_labels:bool=False,  # whether the labels of a list are kept; those of a dataset always are
+        process:bool=True,       # fastai's `Interpretation` sets it for tables; there is nothing to process here
         **kwargs                 # for `TokenDL`: bs, max_tokens, num_workers, ...
     ) -> TokenDL:                # in the order given, scaled as these loaders are
         "A loader for new data."

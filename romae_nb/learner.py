@@ -154,10 +154,12 @@ def _encoder_settings(model, flat, grouped):
 
 def _check_told(told, geometry):
     "Refuse what contradicts the batches."
-    axes = geometry.n_pos_dims + (bool(told.get('channel_tokens')) and geometry.on_grid)
-    for name, true in (('in_chans', geometry.in_chans), ('n_pos_dims', axes)):
-        if name in told and whole(name, told[name], low=1) != true: raise ArgumentValueError(name, shown(told[name]),
-                                                                                             f'{true}, as the batches of dls have')
+    per_channel = bool(told.get('channel_tokens'))
+    known = dict(n_pos_dims=geometry.n_pos_dims + (per_channel and geometry.on_grid), in_chans=geometry.in_chans)
+    if per_channel and not geometry.on_grid: del known['in_chans']      # a token is one number, of any of the channels
+    for name, true in known.items():
+        if name in told and whole(name, told[name], low=1) != true:
+            raise ArgumentValueError(name, shown(told[name]), f'{true}, as the batches of dls have')
 
 def _check_name(name):
     if timm.is_model(name): return

@@ -99,7 +99,7 @@ REFERENCE_NAMES = dict(in_chans='n_channels', class_token='use_cls', p='p_rope_v
 
 _SHAPE = ['tubelet_size', 'in_chans', 'n_pos_dims', 'class_token', 'pos_encoding', 'p', 'base', 'max_tokens',
           'channel_tokens', 'factor_axis', 'img_size', 'dynamic_img_pad']
-_APART = ['self', 'return', 'encoder', 'encoder_kw', 'decoder_dim', 'decoder_heads', 'decoder_depth', 'decoder_kw']
+_APART = ['self', 'return', 'anchors', 'encoder', 'encoder_kw', 'decoder_dim', 'decoder_heads', 'decoder_depth', 'decoder_kw']
 _OBJECTIVE = [n for n in docments(MaskedAutoencoder.__init__, full=True) if n not in _APART]
 
 def _nested(kind): return (kind, Field(default_factory=kind, description=kind.__doc__))

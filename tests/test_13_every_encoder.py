@@ -231,18 +231,19 @@ FAMILIES = ['series dense', 'series padded', 'series ragged', 'bands dense', 'ba
 
 def any_model(family, draw):
     decoder = dict(decoder_dim=12, decoder_heads=2, decoder_depth=1)
+    seen = {} if family.startswith('bands') else draw(SEEN)          # factorized attention knows 'all' alone
     def narrow(kw):
         "As a file would be read: where one pair per axis is all there is, a `p` below 1 turns nothing."
         kw = as_saved(kw)
         told = saved_p(kw['p'], 12 // 2, kw['n_pos_dims']) if kw.get('pos_encoding', 'rope') == 'rope' else kw['p']
-        return MaskedAutoencoder('romae_tiny', kw, decoder_kw=dict(p=told), **decoder | draw(SCORED) | draw(SEEN))
+        return MaskedAutoencoder('romae_tiny', kw, decoder_kw=dict(p=told), **decoder | draw(SCORED) | seen)
     if family.startswith('series'): return narrow(dict(tubelet_size=(1, 1, 1), in_chans=2, max_tokens=8) | NARROW | draw(POINTS))
     if family.startswith('bands'):
         kw = dict(img_size=(4, 6), tubelet_size=(1, 2, 2), in_chans=3, n_pos_dims=3, channel_tokens=True, class_token=False) | NARROW | draw(BANDED)
         return narrow(kw)
     kw = dict(img_size=(4, 6), patch_size=2, embed_dim=12, num_heads=2, depth=2, fc_norm=False) | draw(PICTURE)
     how = draw(AS_VIT) if family == 'ViT dense' else dict(decoder_block='romae', decoder_pos=draw(st.sampled_from(['rope', 'sincos'])), decoder_kw=dict(p=1.))
-    return MaskedAutoencoder('vit_tiny_patch16_224', kw, **decoder | draw(SCORED) | draw(SEEN) | how)
+    return MaskedAutoencoder('vit_tiny_patch16_224', kw, **decoder | draw(SCORED) | seen | how)
 
 def any_batch(mae, layout, g):
     "values, positions, pad_mask, and the samples as the oracle takes them: tokens, places"

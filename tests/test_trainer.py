@@ -6,6 +6,7 @@ from romae_nb.trainer import *
 # %% f044dc99
 import json, os, pytest, torch
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from romae_nb.model import *
 from romae_nb.trainer import *
 from romae_nb.utils import gen_mask, load_from_checkpoint
