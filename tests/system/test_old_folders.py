@@ -2,6 +2,7 @@
 import importlib.util
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,8 @@ HERE = Path(__file__).parents[1]/'fixtures'/'9f645e9'
 spec = importlib.util.spec_from_file_location('old_folders', HERE/'make.py')
 old = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(old)
+old.finetune_learner = partial(old.finetune_learner, rope='paper')           # what its commands meant: defaults have changed since
+old.pretrain_learner = partial(old.pretrain_learner, rope='paper', decoder_attention='all')
 EXPECTED = json.loads((HERE/'expected.json').read_text())
 
 
