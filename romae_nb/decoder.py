@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from timm.layers import calculate_drop_path_rates, get_act_layer, trunc_normal_
 from timm.models.vision_transformer import Block as ViTBlock
 
-from .checks import ArgumentValueError, choice, rate, whole
-from .encoder import Angles, Dense, EncoderConfig, Packed, PlainRmsNorm, Queries, layout_for, make_blocks, rope_angles_of, run_blocks
+from .checks import ArgumentValueError, choice, instance, rate, whole
+from .encoder import (MOST_WIDE, Angles, Dense, EncoderConfig, Packed, PlainRmsNorm, Queries, layout_for,
+                              make_blocks, rope_angles_of, run_blocks)
 from .queries import Asked, Asking, Recalling, Remembering, run_vit_apart
 from .rope import sincos_rows
 from .tokens import ChannelEmbed, Tokens, prepend_at_origin
@@ -33,12 +34,13 @@ def check_decoder(
     attention:str='all',# what hidden tokens see
 ):
     "Raise ValueError for a kind that is not known, or combinations that cannot work."
-    choice('decoder_block', block, BLOCKS)
+    instance('cfg', cfg, EncoderConfig, 'an EncoderConfig')
+    choice('block', block, BLOCKS)
     if cfg.factor_axis is not None and prefix:
         raise ArgumentValueError('factor_axis', f'{cfg.factor_axis} with {prefix} tokens in front', 'an encoder without CLS')
-    choice('decoder_attention', attention, ATTENTION)
+    choice('attention', attention, ATTENTION)
     if attention == 'visible' and cfg.factor_axis is not None:
-        raise ArgumentValueError('decoder_attention', f"'visible' with factor_axis={cfg.factor_axis}",
+        raise ArgumentValueError('attention', f"'visible' with factor_axis={cfg.factor_axis}",
                                  "'all', or factor_axis=None: a new place shares no coordinate with a visible token")
     if block == 'romae': return
     if cfg.turns:
@@ -81,8 +83,8 @@ class Decoder(nn.Module):
         attention:str='all',    # what hidden tokens see: 'all' tokens, or 'visible' ones and themselves
     ):
         super().__init__()
-        encoder_dim, out_dim = whole('encoder_dim', encoder_dim, 1), whole('out_dim', out_dim, 1)
-        prefix, channels = whole('prefix', prefix, 0), whole('channels', channels, 1, none=True)
+        encoder_dim, out_dim = whole('encoder_dim', encoder_dim, 1, MOST_WIDE), whole('out_dim', out_dim, 1, 2**24)
+        prefix, channels = whole('prefix', prefix, 0, 2**16), whole('channels', channels, 1, 2**24, none=True)
         token_drop, head_drop = rate('token_drop', token_drop), rate('head_drop', head_drop)
         check_decoder(cfg, block, prefix, attention)
         self.cfg, self.block, self.prefix, self.grad_checkpointing = cfg, block, prefix, False

@@ -542,6 +542,7 @@ class Attention(nn.Module):
         dtype=None,         # their type
     ):
         super().__init__()
+        instance('cfg', cfg, EncoderConfig, 'an EncoderConfig')
         self.num_heads, self.head_dim, inner = cfg.nhead, cfg.head_dim, cfg.nhead * cfg.head_dim
         self.n_pos_dims = cfg.n_pos_dims
         self.qkv = nn.Linear(cfg.d_model, 3 * inner, bias=False, device=device, dtype=dtype)
@@ -591,7 +592,7 @@ class DropPath(nn.Module):
         rate:float=0.,  # probability; 0 costs nothing
     ):
         super().__init__()
-        self.rate = rate
+        self.rate = number('rate', rate, low=0, below=1)     # `rate` of checks, whose name is taken here
 
     def extra_repr(self): return f'rate={self.rate:.3f}'
     def forward(self, x, layout): return layout.drop_path(x, self.rate, self.training) if self.rate else x
@@ -606,6 +607,8 @@ class Block(nn.Module):
         dtype=None,               # their type
     ):
         super().__init__()
+        instance('cfg', cfg, EncoderConfig, 'an EncoderConfig')
+        drop_path_rate = rate('drop_path_rate', drop_path_rate)
         dd = dict(device=device, dtype=dtype)
         self.norm1 = RmsNorm(cfg.d_model, cfg.layer_norm_eps, **dd)
         self.attn = Attention(cfg, **dd)
@@ -678,7 +681,7 @@ class Encoder(nn.Module):
         dtype=None,         # their type
     ):
         super().__init__()
-        self.cfg, self.grad_checkpointing = cfg, False
+        self.cfg, self.grad_checkpointing = instance('cfg', cfg, EncoderConfig, 'an EncoderConfig'), False
         self.rope = cfg.rope()
         self.blocks = make_blocks(cfg, device=device, dtype=dtype)
 

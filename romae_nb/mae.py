@@ -106,9 +106,11 @@ class MaskedAutoencoder(nn.Module):
         self.anchors = None if anchors is None else check_anchors(anchors, self.cut.n_pos_dims)
         if decoder_attention is None: decoder_attention = default_attention(block, cfg.get('factor_axis'))
         self.pos_drop = nn.Dropout(drop)
-        self.decoder = Decoder(self.encoder.embed_dim, self.scoring.out_dim(self.patch_dim), _decoder_cfg(cfg), block, self.encoder.num_prefix_tokens,
-                               self.cut.channels if self.cut.per_channel else None, drop, head_drop_rate,
-                               decoder_attention)
+        with renamed({'block': 'decoder_block', 'attention': 'decoder_attention'}):
+            self.decoder = Decoder(
+                self.encoder.embed_dim, self.scoring.out_dim(self.patch_dim), _decoder_cfg(cfg), block,
+                self.encoder.num_prefix_tokens, self.cut.channels if self.cut.per_channel else None, drop,
+                head_drop_rate, decoder_attention)
 
     seen_range:SeenRange|None = None  # where the tokens of training samples were; None: nobody has noted it
     @property
@@ -152,7 +154,7 @@ def _make_encoder(encoder, kw, pos):
     elif kw: raise ArgumentValueError('encoder_kw', f'{sorted(kw)} beside a module', 'keywords for a name only')
     if not isinstance(encoder, RoMAE):
         check_vit(encoder)
-        set_positions(encoder, pos)
+        with renamed({'kind': 'encoder_pos'}): set_positions(encoder, pos)
     elif pos != 'learned':
         takes = "'learned' (the default); encoder_kw=dict(pos_encoding=...) chooses a RoMAE's"
         raise ArgumentValueError('encoder_pos', f'{pos!r} for a RoMAE', takes)

@@ -203,6 +203,7 @@ def random_mask(
     positions:Tensor|Ragged|None=None,    # not looked at
 ) -> Tensor|Ragged:                       # laid out as `valid`, True = hidden
     "`RandomMask` as a function: hide `hidden_count(n, ratio)` of each row's n real tokens, all equally likely."
+    instance('positions', positions, (Tensor, Ragged), 'a Tensor (B, D, N) or a Ragged (total, D)', none=True)
     return RandomMask()(valid, ratio, generator)
 
 # %% ../nbs/03_masking.ipynb #73290a79
@@ -474,7 +475,7 @@ def make_mask(
     if not isinstance(spec, (str, dict)):
         raise ArgumentTypeError('spec', f'a {type(spec).__name__}', 'a name, a dict or a function')
     kw = dict(kind=spec) if isinstance(spec, str) else dict(spec)
-    cls = _kinds()[_known('mask kind', kw.pop('kind', None), _kinds())]
+    cls = _kinds()[_known('spec' if isinstance(spec, str) else 'mask kind', kw.pop('kind', None), _kinds())]
     for k in kw: _known(f'setting of {cls.kind!r}', k, [f.name for f in fields(cls)])
     if missing := [f.name for f in fields(cls) if f.default is MISSING and f.name not in kw]:
         raise ArgumentValueError(missing[0], 'none', f'a value: mask kind {cls.kind!r} needs it')

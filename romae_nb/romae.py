@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from fastcore.basics import patch
 from torch import Tensor, nn
-from timm.layers import AttentionPoolLatent, get_device_dtype, resample_abs_pos_embed, to_2tuple, trunc_normal_
+from timm.layers import AttentionPoolLatent, get_device_dtype, resample_abs_pos_embed, trunc_normal_
 from timm.models import (build_model_with_cfg, generate_default_cfgs, named_apply, register_model, register_notrace_function,
                          register_notrace_module)
 from timm.models._features import FeatureGetterNet, feature_take_indices
@@ -216,8 +216,9 @@ def image_tokens(
     cut:Tubelets,                  # how images are cut
 ) -> int|None:                     # None where there is a token per pixel, or a time axis: then nobody knows how many
     "Tokens of one image, for a learned table."
+    img_size, cut = check_pixels('img_size', img_size), instance('cut', cut, Tubelets, 'a Tubelets')
     if cut.size[1:] == (1, 1) or cut.size[0] > 1 or cut.n_pos_dims - cut.per_channel > 2: return None
-    h, w = (-(-n // p) for n, p in zip(to_2tuple(img_size), cut.size[1:]))
+    h, w = (-(-n // p) for n, p in zip(img_size, cut.size[1:]))
     return h * w * (cut.channels if cut.per_channel else 1)
 
 
@@ -557,7 +558,7 @@ _ARGS = tuple(inspect.signature(RoMAE.__init__).parameters)[1:]
 
 def _create_romae(name, pretrained=False, **kwargs):
     "timm's builder with a size's widths and the user's changes."
-    size = ENCODER_SIZES[name]
+    pretrained, size = flag('pretrained', pretrained), ENCODER_SIZES[name]
     size = dict(embed_dim=size['d_model'], num_heads=size['nhead'], depth=size['depth'])
     keywords([k for k in kwargs if k not in _BUILDER_ARGS], _ARGS, name, _OTHER_WORDS)
     # timm's builder looks at some of them, too

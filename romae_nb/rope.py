@@ -191,7 +191,7 @@ def sincos_rows(
 ) -> Tensor:           # (..., dim), float32
     "Rows of the sin/cos table of 'Attention is all you need' (arXiv 1706.03762, section 3.5)."
     if not _in_graph():
-        dim, base = whole('dim', dim, 0, 2**20), _float('base', base, above=0)
+        dim, base = whole('dim', dim, 1, 2**20), _float('base', base, above=0)
         _tensor('index', index, 'a Tensor of token indices')
     if dim % 2: raise ArgumentValueError('dim', shown(dim), 'an even number')
     angles = index.unsqueeze(-1) * base ** (-torch.arange(0, dim, 2, device=index.device) / dim)
@@ -238,6 +238,7 @@ class AddedPositions(nn.Module):
         super().__init__()
         kind, dim, prefix = choice('kind', kind, ADDED), whole('dim', dim, 1, 2**20), flag('prefix', prefix)
         max_tokens = whole('max_tokens', max_tokens, 1, 2**24, none=True)
+        if kind == 'absolute' and dim % 2: raise ArgumentValueError('dim', f'{dim}', "an even number with 'absolute'")
         if kind == 'learned' and max_tokens is None:
             raise ArgumentValueError('max_tokens', 'None', "the number of tokens per sample with 'learned' positions")
         self.kind, self.dim, self.max_tokens, self.prefix = kind, dim, max_tokens, int(prefix)

@@ -390,6 +390,7 @@ def check_batch(
     tubelet_size:tuple[int, int, int]=(1, 1, 1),  # how values are cut into tokens
 ):
     "Raise ValueError for what no model can use: NaN, infinite, empty rows, forbidden masks, labels out of range, coarse positions."
+    if num_classes is None: instance('labels', labels, Tensor, 'a Tensor of class numbers (B,)', none=True)
     use_cls = flag('use_cls', use_cls)
     num_classes = whole('num_classes', num_classes, 1, 2**31, none=True)
     _size('tubelet_size', tubelet_size)

@@ -62,9 +62,10 @@ def set_positions(
     kind:str,               # 'learned': left as it is; 'sincos2d': the MAE's, and fixed
 ):
     "Choose a ViT's position table. Raises ValueError for a kind that is not known, or a model without a table."
-    if choice('encoder_pos', kind, VISION_POSITIONS) == 'learned': return
+    instance('vit', vit, VisionTransformer, "one of timm's VisionTransformers")
+    if choice('kind', kind, VISION_POSITIONS) == 'learned': return
     if vit.pos_embed is None:
-        raise ArgumentValueError('encoder_pos', "'sincos2d' for a model without a position table", "'learned'")
+        raise ArgumentValueError('kind', "'sincos2d' for a model without a position table", "'learned'")
     table = sincos_positions(grid_positions(vit.patch_embed.grid_size).T, vit.embed_dim)
     front = table.new_zeros(vit.pos_embed.shape[1] - len(table), vit.embed_dim)
     vit.pos_embed.data.copy_(torch.cat([front, table])[None])

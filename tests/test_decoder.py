@@ -97,10 +97,10 @@ def test_remember_and_recall_are_ask(kw):
 
 # %% 856f6012
 def test_decoder_refuses():
-    for kw, match in [(dict(block='mlp'), "decoder_block: got 'mlp'"), (dict(block='vit'), "decoder_pos: got 'rope' with blocks of a ViT"),
+    for kw, match in [(dict(block='mlp'), "block: got 'mlp'"), (dict(block='vit'), "decoder_pos: got 'rope' with blocks of a ViT"),
                       (dict(factor_axis=0), 'factor_axis: got 0 with 1 tokens in front'), (dict(block='vit', pos_encoding='sincos', factor_axis=0, prefix=0), 'factor_axis: got 0 with blocks of a ViT'),
-                      (dict(attention='visable'), "decoder_attention: got 'visable'; takes 'all', 'visible' .did you mean 'visible'"),
-                      (dict(attention='visible', factor_axis=0, prefix=0), "decoder_attention: got 'visible' with factor_axis=0; takes 'all'"),
+                      (dict(attention='visable'), "attention: got 'visable'; takes 'all', 'visible' .did you mean 'visible'"),
+                      (dict(attention='visible', factor_axis=0, prefix=0), "attention: got 'visible' with factor_axis=0; takes 'all'"),
                       (dict(block='vit', pos_encoding='sincos', d_model=25), 'decoder_heads: got 2 for decoder_dim=25'),
                       (dict(block='vit', pos_encoding='sincos', hidden_drop_rate=.1), r'attn_proj_drop_rate: got 0.0 beside hidden_drop_rate=0.1')]:
         with pytest.raises(ValueError, match=match): decoder_case(**kw)

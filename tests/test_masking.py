@@ -215,7 +215,7 @@ def test_specs_round_trip():
 
 # %% 30f84989
 def test_masks_refuse():
-    for bad, match in ((dict(kind='blok'), "did you mean 'block'"), ('rndom', "mask kind: got 'rndom'; takes random, block"), (dict(kind='span', mean=2), "mean_length"),
+    for bad, match in ((dict(kind='blok'), "did you mean 'block'"), ('rndom', "spec: got 'rndom'; takes random, block"), (dict(kind='span', mean=2), "mean_length"),
                        ({}, 'mask kind: got None'), ('union', 'parts: got none'), (dict(kind='tube', whole=1), 'whole: got 1'), (dict(kind='suffix', axis=True), 'axis: got True'), ('channel ', "did you mean 'channel'"), (dict(kind='block', axes=[]), 'axes: got'),
                        (dict(kind='block', n_blocks=0), 'n_blocks: got 0'), (dict(kind='span', mean_length=.5), 'mean_length: got 0.5; takes a number, 1 or more'),
                        (dict(kind='one_of', parts=['random'], weights=[1, 2]), 'weights: got'), (dict(kind='union', parts=['random'], shares=[0]), 'not all 0')):

@@ -70,5 +70,5 @@ def test_vit_refuses():
     for args, match in [((torch.randn(1, 3, 64, 64),), r'got images of \(64, 64\); takes \(224, 224\)'), ((torch.randn(1, 4, 224, 224),), r'takes \(B, 3, H, W\)'),
                         ((torch.randn(1, 3, 224, 224), torch.zeros(1, 2, 196)), 'positions: got a Tensor for a ViT'), (([1],), 'values: got a list')]:
         with pytest.raises(ValueError, match=match): vit_tokens(make(), *args)
-    with pytest.raises(ValueError, match="encoder_pos: got 'rope'"): set_positions(make(), 'rope')
+    with pytest.raises(ValueError, match="kind: got 'rope'"): set_positions(make(), 'rope')
     with pytest.raises(ValueError, match='without a position table'): set_positions(make(pos_embed='none'), 'sincos2d')

@@ -137,6 +137,7 @@ LEFT_OUT = dict(
     fold_probe='takes a model alone', timm_dataset="hands its settings to timm's create_dataset, which loads them",
     from_mae='reads a foreign file; its settings are looked at behind the file',
     from_flax='likewise', RateTrial="fastai's LRFinder, made by lr_find", Share='made by distributed',
+    RmsNorm="timm's layer with its arguments, made from a checked EncoderConfig",
     Boxes='a record', Mix='a record')
 
 
@@ -159,7 +160,7 @@ ENCODER = dict(img_size=SMALL, in_chans=SMALL, num_classes=SMALL0, global_pool=N
                norm_eps=NOT_NEGATIVE, drop_rate=RATE, pos_drop_rate=RATE, proj_drop_rate=RATE,
                attn_drop_rate=RATE, attn_proj_drop_rate=RATE, drop_path_rate=RATE,
                init_values='None float int3 huge 0 -1', channel_tokens=FLAG, factor_axis='None 0',
-               max_tokens='None int3 huge',
+               max_tokens='None int3 huge', unit=POSITIVE,
                dynamic_img_pad=FLAG, weight_init=NOTHING)
 MORE_OF_IMAGES = dict(axes=NOTHING)
 OF_DATA = dict(in_chans='None', n_pos_dims='None', wd='None ' + NOT_NEGATIVE, opt_kw='None', encoder_kw='None',
@@ -178,12 +179,13 @@ CASES = [
     Case('positions.Rebase', dict(origin=(0.,), scale=(1.,)), dict(start=NUMBER)),
     Case('positions.fit_rebase', dict(rows=[torch.rand(4, 1)])),
     Case('positions.channel_positions', dict(positions=torch.rand(1, 1, 4), channels=2), dict(channels=SMALL)),
-    Case('rope.NDPRope', dict(head_dim=12, n_dims=2), dict(n_dims=SMALL, p='0 float', base='int3 huge')),
+    Case('rope.NDPRope', dict(head_dim=12, n_dims=2), dict(n_dims=SMALL, p='0 float', base='int3 huge',
+                                                             unit=POSITIVE)),
     Case('rope.axis_width', dict(head_dim=8, n_dims=2), dict(n_dims=SMALL, head_dim='huge')),
     Case('rope.sincos_rows', dict(index=torch.arange(3.), dim=8), dict(base='int3 huge float')),
     Case('rope.sincos_table', dict(n=3, dim=8), dict(n=SMALL0, base='int3 huge float')),
     Case('rope.sincos_positions', dict(positions=torch.rand(1, 2, 3), dim=8), dict(base='int3 huge float')),
-    Case('rope.AddedPositions', dict(kind='sincos', dim=8, max_tokens=None), dict(max_tokens='None int3 huge',
+    Case('rope.AddedPositions', dict(kind='sincos', dim=8, max_tokens=None), dict(dim=SMALL, max_tokens='None int3 huge',
                                                                                   prefix=FLAG)),
     # tubelets, tokens
     Case('tubelets.Tubelets', dict(size=(1, 4, 4), channels=1), dict(channels=COUNT, n_pos_dims=COUNT,
@@ -191,7 +193,8 @@ CASES = [
     Case('tubelets.grid_size', dict(values=values, tubelet_size=(1, 4, 4))),
     Case('tubelets.patchify', dict(values=values, tubelet_size=(1, 4, 4))),
     Case('tubelets.unpatchify', dict(tokens=torch.rand(2, 4, 16), tubelet_size=(1, 4, 4), grid=(1, 2, 2), channels=1)),
-    Case('tubelets.pad_to_tubelet', dict(values=values, tubelet_size=(1, 3, 3)), dict(fill=NUMBER + ' nan')),
+    # True is the margin of a mask
+    Case('tubelets.pad_to_tubelet', dict(values=values, tubelet_size=(1, 3, 3)), dict(fill=NUMBER + ' nan True')),
     Case('tubelets.crop_to', dict(values=values, size=(1, 4, 4))),
     Case('tubelets.check_batch', dict(values=values), dict(num_classes='None int3 huge', use_cls=FLAG, mask='None')),
     # masks
@@ -213,10 +216,9 @@ CASES = [
     Case('encoder.EncoderConfig', dict(d_model=24, nhead=2, depth=1),
          dict(nhead=SMALL, depth=COUNT, dim_feedforward='None int3 huge', mlp_ratio='int3 float huge',
               layer_norm_eps=NOT_NEGATIVE, drop_path_rate=RATE, hidden_drop_rate=RATE, attn_drop_rate=RATE,
-              attn_proj_drop_rate=RATE, pos_drop_rate=RATE, n_pos_dims=SMALL, p='0 float', base='int3 huge',
+              attn_proj_drop_rate=RATE, pos_drop_rate=RATE, n_pos_dims=SMALL, p='0 float', base='int3 huge', unit=POSITIVE,
               max_tokens='None int3 huge', init_values='None int3 float huge 0 -1', factor_axis='None 0', act='None')),
     Case('encoder.DropPath', dict(), dict(rate=RATE)),
-    Case('encoder.RmsNorm', dict(channels=8), dict(channels=SMALL, eps='int3 float huge', affine=FLAG)),
     Case('encoder.Attention', lambda: dict(cfg=config())),
     Case('encoder.Block', lambda: dict(cfg=config()), dict(drop_path_rate=RATE)),
     Case('encoder.Encoder', lambda: dict(cfg=config())),
@@ -227,7 +229,7 @@ CASES = [
                                                                                         head_drop=RATE)),
     Case('romae.RoMAE', dict(OF_IMAGES), ENCODER),
     Case('romae.romae_tiny', dict(OF_IMAGES), ENCODER | dict(pretrained=NOTHING, global_pool='None')),
-    Case('romae.image_tokens', lambda: dict(img_size=8, cut=tubelets())),
+    Case('romae.image_tokens', lambda: dict(img_size=8, cut=tubelets()), dict(img_size=SMALL)),
     Case('romae.check_tubelet_size', dict(tubelet_size=(1, 4, 4))),
     Case('mae.MaskedAutoencoder', lambda: dict(encoder='romae_tiny', encoder_kw=dict(OF_IMAGES), **DECODER), MAE),
     Case('mae.MaskedAutoencoder.draw_mask', dict(values=values), dict(generator='None'),
