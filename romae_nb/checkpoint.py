@@ -293,7 +293,7 @@ def checkpoints(
     folder:str|Path,  # of a run
 ) -> list[Path]:      # oldest first
     "All checkpoints of a run, whole or not."
-    folder = Path(folder)
+    folder = Path(path_text('folder', folder))
     names = [p.name for p in folder.iterdir() if Position.of(p.name)] if folder.is_dir() else []
     return [folder/n for n in sorted(names, key=Position.of)]
 
@@ -868,7 +868,7 @@ class SeededSteps(Callback):
     order, run_valid = -8, False        # behind `TrainEvalCallback`, before all that changes a batch
     def __init__(self,
         seed:int=0,  # of what callbacks draw
-    ): self.seed, self.step, self._stream = seed, 0, None
+    ): self.seed, self.step, self._stream = whole('seed', seed), 0, None
 
     def before_batch(self):
         self._stream = _torch_states()
@@ -888,7 +888,7 @@ class SeededForward(Callback):
     order, run_valid = 95, False        # behind all that changes a batch, before `ExactCheckpoints`
     def __init__(self,
         seed:int=0,  # of what layers draw
-    ): self.seed, self.step = seed, 0
+    ): self.seed, self.step = whole('seed', seed), 0
 
     def before_batch(self): torch.manual_seed(seed_of(self.seed, 'forward', rank_distrib(), self.step))
     def after_batch(self): self.step += 1
