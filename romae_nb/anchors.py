@@ -14,8 +14,8 @@ from timm.layers import RmsNorm
 from timm.models import register_notrace_module
 
 from .checks import (ArgumentTypeError, ArgumentValueError, choice, flag, instance, keywords, number, renamed,
-                             shown)
-from .decoder import Decoder
+                             shown, whole)
+from .decoder import ATTENTION, Decoder
 from .encoder import Dense, EncoderConfig, Queries, layout_for, rope_angles_of, run_blocks
 from .tokens import prepend_at_origin
 from .tubelets import Ragged
@@ -96,6 +96,8 @@ def check_anchors(
         raise ArgumentValueError('anchors', shown(anchors), takes)
     return tuple(tuple(float(number('anchors', v)) for v in r) for r in rows)
 
+_WIDEST = 2**20        # more is a mistake, and ends in an error of torch's about memory
+
 @register_notrace_module
 class AnchorPool(nn.Module):
     "What a decoder says at fixed places, one behind another: (B, M * width)."
@@ -114,6 +116,10 @@ class AnchorPool(nn.Module):
         dtype=None,              # their type
     ):
         super().__init__()
+        instance('cfg', cfg, EncoderConfig, 'an EncoderConfig')
+        encoder_dim, out_dim = whole('encoder_dim', encoder_dim, 1, _WIDEST), whole('out_dim', out_dim, 1, _WIDEST)
+        prefix, channels = whole('prefix', prefix, 0, _WIDEST), whole('channels', channels, 1, _WIDEST, none=True)
+        choice('attention', attention, ATTENTION)
         self.places, self.read = check_anchors(anchors, cfg.n_pos_dims), choice('read', read, READS)
         self.learned = flag('learned', learned)
         if cfg.pos_encoding in ('absolute', 'learned'):

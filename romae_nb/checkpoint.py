@@ -293,7 +293,7 @@ def checkpoints(
     folder:str|Path,  # of a run
 ) -> list[Path]:      # oldest first
     "All checkpoints of a run, whole or not."
-    folder = Path(folder)
+    folder = Path(path_text('folder', folder))
     names = [p.name for p in folder.iterdir() if Position.of(p.name)] if folder.is_dir() else []
     return [folder/n for n in sorted(names, key=Position.of)]
 
@@ -717,6 +717,8 @@ def _changes(self:ExactCheckpoints, path):
     m, own = _read_manifest(path/'manifest.json'), self._settings
     was = m['settings']
     if m['format'] == 1:                                                      # it knew less: what it knew must be the same
+        warnings.warn(f'{path}: was written before settings were kept, and defaults have changed since; a run that relied on them goes on '
+                      "as it was only with rope='paper', decoder_attention='all' and masks of its own")
         own = {k: v for k, v in own.items() if k in was}
         was = {k: v for k, v in was.items() if k in own}
         if set(was.get('callbacks', ())) <= set(own['callbacks']): own['callbacks'] = was['callbacks']
@@ -868,7 +870,7 @@ class SeededSteps(Callback):
     order, run_valid = -8, False        # behind `TrainEvalCallback`, before all that changes a batch
     def __init__(self,
         seed:int=0,  # of what callbacks draw
-    ): self.seed, self.step, self._stream = seed, 0, None
+    ): self.seed, self.step, self._stream = whole('seed', seed), 0, None
 
     def before_batch(self):
         self._stream = _torch_states()
@@ -888,7 +890,7 @@ class SeededForward(Callback):
     order, run_valid = 95, False        # behind all that changes a batch, before `ExactCheckpoints`
     def __init__(self,
         seed:int=0,  # of what layers draw
-    ): self.seed, self.step = seed, 0
+    ): self.seed, self.step = whole('seed', seed), 0
 
     def before_batch(self): torch.manual_seed(seed_of(self.seed, 'forward', rank_distrib(), self.step))
     def after_batch(self): self.step += 1

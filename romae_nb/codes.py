@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .checks import choice
+from .checks import choice, renamed, whole
 from .rope import axis_width, per_axis_base, per_axis_unit
 
 # %% ../nbs/02_codes.ipynb #6f376208
@@ -29,10 +29,12 @@ class CoordinateCode(nn.Module):
         dtype=None,              # their type
     ):
         super().__init__()
+        dim, n_dims = whole('dim', dim, 1, 2**20), whole('n_dims', n_dims, 1, 2**20)
         self.kind, self.dim, self.n_dims = choice('kind', kind, CODES), dim, n_dims
         self.base, self.unit = per_axis_base(base, n_dims), per_axis_unit(unit, n_dims)
         learned = kind == 'fourier'
-        if not learned: axis_width(dim, n_dims)           # refuses a width without room for the axes
+        if not learned:
+            with renamed({'head_dim': 'dim'}): axis_width(dim, n_dims)       # refuses a width without room for the axes
         dd = dict(device=device, dtype=dtype)
         self.frequencies = nn.Parameter(torch.empty(dim // 2, n_dims, **dd)) if learned else None
         self.gain = nn.Parameter(torch.empty(dim // 2 * 2, **dd)) if learned else None

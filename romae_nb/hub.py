@@ -24,7 +24,7 @@ from timm.models import save_for_hf
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from .checks import ArgumentTypeError, ArgumentValueError, instance, path_text, shown
+from .checks import ArgumentTypeError, ArgumentValueError, flag, instance, path_text, shown, whole
 from .encoder import ENCODER_SIZES, EncoderConfig
 from .folders import check_seal, locked, plain, read_json, seal, write_folder as _write_folder, write_json as _write_json
 from .mae import MaskedAutoencoder
@@ -131,6 +131,8 @@ def model_card(
     notes:str='',                       # what its author has to say: data, training, results; Markdown
 ) -> str:                               # Markdown with the header that model hubs read
     "A model card, made from the model itself."
+    instance('model', model, (MaskedAutoencoder, RoMAE, VisionTransformer), 'a MaskedAutoencoder, a RoMAE or a VisionTransformer')
+    instance('notes', notes, str, 'a string')
     mae = isinstance(model, MaskedAutoencoder)
     encoder = model.encoder if mae else model
     cut = encoder.cut if isinstance(encoder, RoMAE) else vit_tubelets(encoder)
@@ -351,6 +353,7 @@ def save_encoder(
 ) -> Path:                  # the folder, for `timm.create_model('local-dir:...', num_classes=...)`; `pretrained=True` where `romae_nb` is not imported
     "Write the encoder of a pre-trained model as a timm model."
     if not isinstance(mae, MaskedAutoencoder): raise TypeError(f'mae: got a {type(mae).__name__}; takes a MaskedAutoencoder (save takes a RoMAE)')
+    path_text('folder', folder)
     write = _timm_files(mae.encoder, folder, weight_init='trunc_normal')   # of a RoMAE: for the head to come; pre-training's own would be too wide
     return _write_model(folder, write)
 
@@ -369,6 +372,9 @@ def to_timm(
     if not isinstance(encoder, (RoMAE, VisionTransformer)):
         raise TypeError(f'model: got a {type(encoder).__name__}; takes a MaskedAutoencoder, a RoMAE, or one of timm\'s VisionTransformers')
     if not (isinstance(num_classes, int) and num_classes > 0): raise ValueError(f'num_classes: got {num_classes!r}; takes 1 or more')
+    probe = flag('probe', probe)
+    if isinstance(label_map, (str, Path)) and not Path(label_map).is_file():
+        raise FileNotFoundError(f'label_map: got {shown(label_map)}, which is no file; takes a JSON file with lists src and dst, or a dict')
     if fixed := set(kwargs) & {'p', 'base', 'unit', 'num_heads', 'norm_eps', 'factor_axis', 'pos_encoding'}: raise ValueError(f'{min(fixed)}: got {kwargs[min(fixed)]!r}; takes none, it changes what the weights mean')
     name, args = described(encoder)
     args |= dict(num_classes=num_classes, global_pool=_pool_of(encoder) if global_pool is None else global_pool)
@@ -424,12 +430,15 @@ def _carry(old, new, kwargs):
     new.load_state_dict(weights | moved, strict=False)
 
 # %% ../nbs/07_hub.ipynb #6792899f
+_WIDEST = 10**6       # more features or classes are a mistake, and end in an error of torch's about memory
+
 class ProbeHead(nn.Sequential):
     "Batch norm without scale and shift, then a linear layer (arXiv 2111.06377, appendix A.1)."
     def __init__(self,
         dim:int,          # features
         num_classes:int,  # outputs
     ):
+        dim, num_classes = whole('dim', dim, 1, _WIDEST), whole('num_classes', num_classes, 1, _WIDEST)
         super().__init__(nn.BatchNorm1d(dim, affine=False, eps=1e-6), nn.Linear(dim, num_classes))
         trunc_normal_(self[1].weight, std=.01)                       # MoCo v3's and MAE's
         nn.init.zeros_(self[1].bias)

@@ -16,7 +16,7 @@ from fastai.torch_core import no_random
 from sklearn.cluster import KMeans
 from torch import Tensor
 
-from .checks import ArgumentTypeError, ArgumentValueError, whole
+from .checks import ArgumentTypeError, ArgumentValueError, instance, whole
 from .rope import NDPRope
 from .tubelets import Ragged, Tubelets
 
@@ -28,6 +28,7 @@ def seen_places(
 ) -> list[Tensor]:             # of each row, (n, D), float64
     "Where the tokens of some training samples sit."
     samples, rows = whole('samples', samples, low=1), []
+    instance('cut', cut, Tubelets, 'Tubelets', none=True)
     if not hasattr(dls, 'train'): raise ArgumentTypeError('dls', f'a {type(dls).__name__}', 'fastai DataLoaders')
     loader = dls.train
     if isinstance(loader, DataLoader): loader = loader.new(shuffle=False, drop_last=False)
@@ -119,7 +120,7 @@ def suggest_anchors(
     seed:int=0,                # of k-means
 ) -> list[list[float]]:        # places, sorted, each with a coordinate per axis
     "Places that stand for all places of the data."
-    n = whole('n', n, low=1)
+    n, seed = whole('n', n, low=1), whole('seed', seed, 0, 2**32 - 1)      # scikit-learn's limits
     rows = torch.cat(seen_places(dls, samples, cut))
     places = rows.unique(dim=0)
     if len(places) <= n: return places.tolist()

@@ -33,6 +33,7 @@ def _float(name, value, **bounds):
     except OverflowError: raise ArgumentValueError(name, shown(value), 'a number that a float can hold') from None
 
 def _each(name, value, takes, n, check):
+    if getattr(value, 'ndim', 0) == 1: value = value.tolist()                   # an array, a tensor
     if not isinstance(value, (tuple, list)): raise ArgumentValueError(name, shown(value), takes)
     if n is not None and len(value) != n: raise ArgumentValueError(name, shown(value), takes)
     try: return tuple(check(v) for v in value)

@@ -156,7 +156,7 @@ def _check_model(mae):
     "Refuse models that cannot say what is at a place."
     decoder, scoring = getattr(mae, 'decoder', None), getattr(mae, 'scoring', None)
     if decoder is None or scoring is None:
-        raise ArgumentTypeError('model', f'a {type(mae).__name__} without a decoder', 'a MaskedAutoencoder')
+        raise ArgumentTypeError('mae', f'a {type(mae).__name__} without a decoder', 'a MaskedAutoencoder')
     if decoder.cfg.pos_encoding in ('absolute', 'learned'):
         raise ArgumentValueError('decoder_pos', f'{decoder.cfg.pos_encoding!r}, which knows tokens by their number',
                                  "'rope' or 'sincos', which know places")

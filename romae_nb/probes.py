@@ -71,13 +71,15 @@ def features(
 
 def _how(model, pool, how, at):
     "How features are made, checked."
-    choice('how', how, HOWS)
+    asked = choice('how', how, HOWS)
     if how is None:
         asks = isinstance(model, MaskedAutoencoder) and model.anchors is not None and can_be_asked(model.decoder)
         how = 'values' if pool is None and (asks or at is not None) else 'pool'
     if how == 'pool': return how
     if pool is not None: raise ArgumentValueError('pool', f'{pool!r} beside how={how!r}', "None, or how='pool'")
     if not isinstance(model, MaskedAutoencoder) or not can_be_asked(model.decoder):
+        if at is not None and asked is None:          # only `at` came: the error is about it
+            raise ArgumentValueError('at', f'{shown(at)} for a {type(model).__name__}', 'None; places take a MaskedAutoencoder whose decoder has blocks \'romae\' and goes by coordinates')
         raise ArgumentValueError('how', f'{how!r} for a {type(model).__name__}', "'pool'; what a decoder says takes a MaskedAutoencoder whose decoder has blocks 'romae' and goes by coordinates")
     if at is None and model.anchors is None:
         raise ArgumentValueError('at', f'None with how={how!r} for a model without anchors', 'places, (M, D), the same for all samples (romae_nb.places.suggest_anchors finds some)')

@@ -204,7 +204,7 @@ def test_models_that_cannot_be_asked_are_named():
         (dict(norm_targets=True), "norm_targets: got 'unbiased': .*takes a model trained with norm_targets=False"),
         (dict(loss='cosine'), "loss: got 'cosine'")]:
         with pytest.raises(ValueError, match=match): small(**kw).predict_at(v, p, a)
-    with pytest.raises(TypeError, match='model: got a RoMAE without a decoder; takes a MaskedAutoencoder'):
+    with pytest.raises(TypeError, match='mae: got a RoMAE without a decoder; takes a MaskedAutoencoder'):
         predict_at(small().encoder, v, p, a)
 
 

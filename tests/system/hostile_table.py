@@ -95,6 +95,13 @@ def mae():
     return MaskedAutoencoder('romae_tiny', dict(OF_IMAGES), **DECODER)
 
 @cache
+def places_mae():
+    "A model that can be asked at places."
+    from romae_nb.mae import MaskedAutoencoder
+    torch.manual_seed(0)
+    return MaskedAutoencoder('romae_tiny', dict(OF_IMAGES), norm_targets=False, **DECODER)
+
+@cache
 def rope():
     from romae_nb.rope import NDPRope
     return NDPRope(12, 2)
@@ -138,6 +145,10 @@ LEFT_OUT = dict(
     from_mae='reads a foreign file; its settings are looked at behind the file',
     from_flax='likewise', RateTrial="fastai's LRFinder, made by lr_find", Share='made by distributed',
     RmsNorm="timm's layer with its arguments, made from a checked EncoderConfig",
+    from_text='reads a text of the environment by a type that the program gives; settings are checked where they come in',
+    from_environment='reads the environment and a file; each setting is checked by its section',
+    RoMAEEmbedder="scikit-learn's rule: constructors store, fit checks", RoMAEClassifier='likewise',
+    RoMAERegressor='likewise', RoMAEResampler='likewise',
     Boxes='a record', Mix='a record')
 
 
@@ -163,7 +174,7 @@ ENCODER = dict(img_size=SMALL, in_chans=SMALL, num_classes=SMALL0, global_pool=N
                max_tokens='None int3 huge', unit=POSITIVE,
                dynamic_img_pad=FLAG, weight_init=NOTHING)
 MORE_OF_IMAGES = dict(axes=NOTHING)
-OF_DATA = dict(in_chans='None', n_pos_dims='None', wd='None ' + NOT_NEGATIVE, opt_kw='None', encoder_kw='None',
+OF_DATA = dict(unit='None ' + POSITIVE, in_chans='None', n_pos_dims='None', wd='None ' + NOT_NEGATIVE, opt_kw='None', encoder_kw='None',
                pretrained='None')     # what the batches decide
 BY_NAME = {k: f'None {right}' for k,
            right in ENCODER.items() if k != 'num_classes'} | OF_DATA     # of a Learner's encoder: None leaves it to the data or to the default, as in timm
@@ -187,6 +198,13 @@ CASES = [
     Case('rope.sincos_positions', dict(positions=torch.rand(1, 2, 3), dim=8), dict(base='int3 huge float')),
     Case('rope.AddedPositions', dict(kind='sincos', dim=8, max_tokens=None), dict(dim=SMALL, max_tokens='None int3 huge',
                                                                                   prefix=FLAG)),
+    Case('codes.CoordinateCode', dict(kind='sincos', dim=8), dict(dim=SMALL, n_dims=SMALL, base='int3 huge',
+                                                                   unit=POSITIVE)),
+    Case('noise.RowNoise', dict(rows=[0, 1], seed=0), dict(rows='[]', seed=SEED)),
+    Case('places.suggest_rope', lambda: dict(dls=loaders()), dict(samples=COUNT)),
+    Case('places.suggest_anchors', lambda: dict(dls=loaders(), n=2), dict(n=COUNT, samples=COUNT, seed=SMALL0)),
+    Case('anchors.AnchorPool', lambda: dict(encoder_dim=16, anchors=[[0.], [1.]], cfg=config()),
+         dict(encoder_dim=SMALL, prefix=SMALL0, channels='None int3', out_dim=SMALL, learned=FLAG, mean=FLAG)),
     # tubelets, tokens
     Case('tubelets.Tubelets', dict(size=(1, 4, 4), channels=1), dict(channels=COUNT, n_pos_dims=COUNT,
                                                                      per_channel=FLAG, pad=FLAG)),
@@ -234,9 +252,12 @@ CASES = [
     Case('mae.MaskedAutoencoder', lambda: dict(encoder='romae_tiny', encoder_kw=dict(OF_IMAGES), **DECODER), MAE),
     Case('mae.MaskedAutoencoder.draw_mask', dict(values=values), dict(generator='None'),
          call=lambda **kw: mae().draw_mask(**kw)),
+    Case('predict_at.predict_at', lambda: dict(mae=places_mae(), values=values, positions=None, at=grid_at),
+         dict(queries=COUNT, positions='None')),
     Case('vit.set_positions', lambda: dict(vit=vit(), kind='learned')),
     # saving and conversion
-    Case('hub.save', lambda: dict(model=mae(), folder='saved'), dict(folder=TEXT, notes=TEXT)),
+    Case('hub.save', lambda: dict(model=mae(), folder='saved'),
+         dict(folder=TEXT, notes=TEXT, label_names='[]')),         # one for each of its classes: it has none
     Case('hub.load', lambda: dict(folder=saved())),
     Case('hub.save_encoder', lambda: dict(mae=mae(), folder='saved'), dict(folder=TEXT)),
     Case('hub.to_timm', lambda: dict(model=mae(), num_classes=3), dict(num_classes=SMALL0, probe=FLAG,
@@ -285,6 +306,8 @@ CASES = [
     Case('augment.EraseBox', dict(), dict(prob=SHARE, fill=NUMBER, seed=SEED)),
     Case('augment.JitterSeries', dict(jitter=.1), dict(jitter=NOT_NEGATIVE, gain=NOT_NEGATIVE, shift=NOT_NEGATIVE,
                                                        stretch=NOT_NEGATIVE, axis='None 0 int3 huge', seed=SEED)),
+    Case('jitter.JitterPositions', dict(shift=.1), dict(shift=NOT_NEGATIVE, stretch=RATE, noise=NOT_NEGATIVE,
+                                                       axes='None []', seed=COUNT0), skip=dict(shift='0')),
     Case('augment.RepeatedDL', lambda: dict(dataset=series(), repeats=2), dict(repeats=COUNT, bs='None int3 huge',
                                                                                shuffle=FLAG)),
     Case('augment.repeated', lambda: dict(dl=loaders().train, repeats=2), dict(repeats=COUNT)),
@@ -300,6 +323,8 @@ CASES = [
                                                                   start_lr=NOT_NEGATIVE)),
     Case('optim.layer_rates', lambda: dict(groups=groups(), model=encoder(), lr=.1), dict(lr=POSITIVE, decay='float',
                                                                                           groups='[]')),
+    Case('optim.moments', dict(opt_func='adamw', opt_kw=None),
+         dict(opt_func=ANY, opt_kw='None', beta2=RATE)),                          # what is no name is judged by `sparing`
     Case('stepping.Accumulate', dict(), dict(steps=COUNT)),
     Case('stepping.EMA', dict(), dict(decay=RATE, warmup=FLAG)),
     Case('stepping.HalfPrecision', dict(), dict(init_scale=POSITIVE, growth_factor='int3 huge',
@@ -309,6 +334,8 @@ CASES = [
     Case('callbacks.MeanLoss', lambda: dict(scoring=mae().scoring)),
     Case('callbacks.MaskedPretraining', dict(), dict(seed=SEED, baseline=FLAG)),
     Case('callbacks.CheckFirstBatch', dict(), dict(num_classes='None int3 huge')),
+    Case('callbacks.FiniteLoss', dict()),
+    Case('callbacks.ValidateEvery', dict(), dict(epochs=COUNT)),
     Case('callbacks.DropTokens', dict(), dict(ratio='float', seed=SEED)),
     Case('checkpoint.ExactCheckpoints', dict(folder='states'),
          dict(folder=TEXT, every='None int3 huge', epochs='None int3 huge', keep_last=COUNT, best='None text',
@@ -351,6 +378,8 @@ CASES = [
                                                   **TINY),
          FASTAI | BY_NAME | dict(num_classes='None int3', task='None', label_smoothing=RATE, cbs='None []',
                                  verbose=FLAG)),
+    Case('learner.from_folder', lambda: dict(folder=saved(), dls=loaders('images'), verbose=False),
+         dict(cbs='None []', verbose=FLAG), skip=dict(dls='None')),  # a folder of a model alone needs loaders
     Case('learner.probe_learner', lambda: dict(dls=loaders('images'), model=encoder()),
          FASTAI | dict(num_classes='None int3', pretrained=FLAG, base_lr=POSITIVE, pool='None',
                        wd='None ' + NOT_NEGATIVE, cbs='None []')),
