@@ -8,16 +8,20 @@ __all__ = ['LEFT_OUT', 'RoMAEEmbedder', 'RoMAEClassifier', 'RoMAERegressor', 'Ro
 # %% ../nbs/26_sklearn.ipynb #492b3028
 from pathlib import Path
 import numpy as np
-from sklearn.base import BaseEstimator, ClassifierMixin, ClassNamePrefixFeaturesOutMixin, RegressorMixin, TransformerMixin, clone
+from sklearn.base import (BaseEstimator, ClassifierMixin, ClassNamePrefixFeaturesOutMixin, RegressorMixin,
+                          TransformerMixin, clone)
 from sklearn.preprocessing import LabelEncoder
 from sklearn.utils import check_random_state
 from sklearn.utils._set_output import _get_output_config
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import _check_feature_names_in, check_array, check_consistent_length, check_is_fitted, column_or_1d, validate_data
+from sklearn.utils.validation import (_check_feature_names_in, check_array, check_consistent_length, check_is_fitted,
+                                      column_or_1d, validate_data)
 
-from ._sklearn_inputs import as_places, choose_tokens, joined, kind_of, observed_at, read_samples, some_of, table_samples
-from ._sklearn_training import State, ask, load_pretrained, logits, quiet_finetune, quiet_pretrain, torch_threads, vectors
+from ._sklearn_inputs import (as_places, choose_tokens, joined, kind_of, observed_at, read_samples, some_of,
+                                      table_samples)
+from ._sklearn_training import (State, ask, load_pretrained, logits, quiet_finetune, quiet_pretrain,
+                                        torch_threads, vectors)
 from .checks import ArgumentTypeError, ArgumentValueError, choice, number, rate, whole
 from .hub import save
 
@@ -41,19 +45,21 @@ class _Pretrained(State, BaseEstimator):
         whole('epochs', self.epochs, low=1, none=True)
         number('lr', self.lr, above=0)
         whole('batch_size', self.batch_size, low=1)
-        if whole('n_jobs', self.n_jobs, low=-1, none=True) == 0: raise ArgumentValueError('n_jobs', '0', 'a number of threads, -1 or None')
+        if whole('n_jobs', self.n_jobs, low=-1, none=True) == 0:
+            raise ArgumentValueError('n_jobs', '0', 'a number of threads, -1 or None')
 
     def _read(self, X, reset=False):
         "Samples out of `X`."
         kind = kind_of(X)
-        if not reset and (kind == 'table') != (self.kind_ == 'table'):
-            raise ArgumentValueError('X', 'a table' if kind == 'table' else 'series', 'a table, as in fit' if self.kind_ == 'table' else 'series, as in fit')
+        got, want = ('a table' if k == 'table' else 'series' for k in (kind, kind if reset else self.kind_))
+        if got != want: raise ArgumentValueError('X', got, f'{want}, as in fit')
         if kind == 'table':
             table = validate_data(self, X, reset=reset, ensure_all_finite='allow-nan', dtype='numeric')
             return table_samples(table.astype(float), self.positions)
         samples = read_samples(X, self.positions, None if reset else self.channels_ or None)
         if not reset and (got := (samples.n_channels, samples.n_axes)) != self.shape_:
-            raise ArgumentValueError('X', '{} channels and {} axes'.format(*got), '{} and {}, as in fit'.format(*self.shape_))
+            raise ArgumentValueError('X', '{} channels and {} axes'.format(*got),
+                                     '{} and {}, as in fit'.format(*self.shape_))
         return samples
 
     def _pretrain(self, samples, tokens=None):
@@ -66,7 +72,8 @@ class _Pretrained(State, BaseEstimator):
         self.tokens_ = tokens or choose_tokens(samples, self.tokens)
         with torch_threads(self.n_jobs):
             self.model_, self.scaling_, self.loss_ = quiet_pretrain(
-                samples, self.tokens_, self.encoder_kw, self.decoder_kw, self.mask_ratio, self.epochs, self.lr, self.batch_size, self.seed_, self.device, self.verbose)
+                samples, self.tokens_, self.encoder_kw, self.decoder_kw, self.mask_ratio, self.epochs, self.lr,
+                self.batch_size, self.seed_, self.device, self.verbose)
         return self
 
     def _take(self, samples):
@@ -84,7 +91,7 @@ class _Pretrained(State, BaseEstimator):
         return save(self.model_, folder)
 
     def _named(self, out, samples):
-        "Rows under the names of a long frame's samples, where `set_output` asks for a data frame: scikit-learn would take the index of the frame's lines."
+        "Rows under the names of a long frame's samples, where `set_output` asks for a data frame."
         if samples.kind != 'frame' or _get_output_config('transform', self)['dense'] != 'pandas': return out
         from pandas import DataFrame
         return DataFrame(out, index=samples.ids)
@@ -108,7 +115,7 @@ class RoMAEEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, _Pretrain
         lr=3e-3,              # highest rate of pre-training
         batch_size=64,        # samples per step
         unlabelled=None,      # further samples to pre-train on, in the form of X
-        pretrained=None,      # folder that `save` of one of these estimators, or `save_model` of a Learner, wrote: no pre-training then
+        pretrained=None,      # folder that `save` of an estimator or `save_model` of a Learner wrote: no pre-training
         random_state=None,    # of weights, order and masks
         n_jobs=None,          # threads; None and -1: as torch has them
         device='cpu',         # where to train
@@ -149,7 +156,8 @@ class _Supervised(_Pretrained):
 
     def _check_y(self, samples, y):
         "Labels in the order of the samples."
-        if y is None: raise ValueError(f'This {type(self).__name__} estimator requires y to be passed, but the target y is None.')
+        if y is None:
+            raise ValueError(f'This {type(self).__name__} estimator requires y to be passed, but the target y is None.')
         if samples.kind == 'frame' and hasattr(y, 'index'): y = [y[i] for i in samples.ids]
         check_consistent_length(samples.values, y)
         return y
@@ -161,8 +169,9 @@ class _Supervised(_Pretrained):
             self.head_ = clone(self.head).fit(self._vectors(samples), labels)
             return self
         with torch_threads(self.n_jobs):
-            self.classifier_ = quiet_finetune(self.model_, self.scaling_, samples, self.tokens_, labels, task, n, self.finetune_epochs, self.finetune_lr,
-                                              self.drop_tokens, self.label_smoothing if task == 'classification' else 0., self.seed_, self.device, self.verbose)
+            self.classifier_ = quiet_finetune(
+                self.model_, self.scaling_, samples, self.tokens_, labels, task, n, self.finetune_epochs,
+                self.finetune_lr, self.drop_tokens, getattr(self, 'label_smoothing', 0.), self.seed_, self.device, self.verbose)
         return self
 
     def _outputs(self, samples):
@@ -178,7 +187,8 @@ class RoMAEClassifier(ClassifierMixin, _Supervised):
         finetune_lr=2e-3,     # highest rate of fine-tuning
         drop_tokens=.3,       # share of each sample's tokens left out in fine-tuning, drawn anew for every batch
         label_smoothing=.1,   # share of the target spread over all classes
-        positions=None, tokens='auto', encoder_kw=None, decoder_kw=None, mask_ratio=.5, epochs=None, lr=3e-3, batch_size=64,  # as `RoMAEEmbedder` has them
+        positions=None, tokens='auto', encoder_kw=None, decoder_kw=None,  # these and those below: as in `RoMAEEmbedder`
+        mask_ratio=.5, epochs=None, lr=3e-3, batch_size=64,
         unlabelled=None, pretrained=None, random_state=None, n_jobs=None, device='cpu', verbose=0,
     ): _store(self, locals())
 
@@ -192,7 +202,8 @@ class RoMAEClassifier(ClassifierMixin, _Supervised):
         check_classification_targets(y)
         coder = LabelEncoder().fit(y)
         self.classes_ = coder.classes_
-        if len(self.classes_) < 2: raise ArgumentValueError('y', f'one class, {self.classes_[0]}', 'two classes or more')
+        if len(self.classes_) < 2:
+            raise ArgumentValueError('y', f'one class, {self.classes_[0]}', 'two classes or more')
         return self._learn(samples, coder.transform(y), 'classification', len(self.classes_))
 
     def predict(self,
@@ -224,7 +235,8 @@ class RoMAERegressor(RegressorMixin, _Supervised):
         finetune_epochs=None, # None: 300 steps' worth
         finetune_lr=2e-3,     # highest rate of fine-tuning
         drop_tokens=.1,       # share of each sample's tokens left out in fine-tuning, drawn anew for every batch
-        positions=None, tokens='auto', encoder_kw=None, decoder_kw=None, mask_ratio=.5, epochs=None, lr=3e-3, batch_size=64,  # as `RoMAEEmbedder` has them
+        positions=None, tokens='auto', encoder_kw=None, decoder_kw=None,  # these and those below: as in `RoMAEEmbedder`
+        mask_ratio=.5, epochs=None, lr=3e-3, batch_size=64,
         unlabelled=None, pretrained=None, random_state=None, n_jobs=None, device='cpu', verbose=0,
     ): _store(self, locals())
 
@@ -258,10 +270,11 @@ class RoMAERegressor(RegressorMixin, _Supervised):
 class RoMAEResampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, _Pretrained):
     "Samples at places of your choice: what was observed there, elsewhere what the decoder predicts."
     def __init__(self, *,
-        at=None,              # places, (M,) or (M, D); a number M: evenly from the first to the last moment; None: a table's columns, else the median number of moments
+        at=None,              # places, (M,) or (M, D), or how many; None: a table's columns, or as many as usual
         pasted=True,          # keep observed numbers where they are; False takes predictions everywhere
         output='2d',          # '2d': (n, channels * M), channel after channel; '3d': (n, channels, M), aeon's
-        positions=None, tokens='auto', encoder_kw=None, decoder_kw=None, mask_ratio=.5, epochs=None, lr=3e-3, batch_size=64,  # as `RoMAEEmbedder` has them
+        positions=None, tokens='auto', encoder_kw=None, decoder_kw=None,  # these and those below: as in `RoMAEEmbedder`
+        mask_ratio=.5, epochs=None, lr=3e-3, batch_size=64,
         unlabelled=None, pretrained=None, random_state=None, n_jobs=None, device='cpu', verbose=0,
     ): _store(self, locals())
 
@@ -279,12 +292,15 @@ class RoMAEResampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, _Pretrai
         "Where to resample: (M, D)."
         if self.at is not None and np.ndim(self.at): at = as_places(self.at, 'at')
         elif samples.kind == 'table': return samples.positions[0]
-        elif samples.n_axes > 1: raise ArgumentValueError('at', repr(self.at), f'places, (M, {samples.n_axes}), for samples of {samples.n_axes} axes')
+        elif samples.n_axes > 1:
+            raise ArgumentValueError('at', repr(self.at),
+                                     f'places, (M, {samples.n_axes}), for samples of {samples.n_axes} axes')
         else:
             count = whole('at', self.at, low=1, none=True) or int(np.median([len(p) for p in samples.positions]))
             every = np.concatenate(samples.positions)
             at = np.linspace(every.min(), every.max(), count)[:, None]
-        if at.shape[1] != samples.n_axes: raise ArgumentValueError('at', f'places of {at.shape[1]} axes', f'{samples.n_axes}, as X has')
+        if at.shape[1] != samples.n_axes:
+            raise ArgumentValueError('at', f'places of {at.shape[1]} axes', f'{samples.n_axes}, as X has')
         return at
 
     def transform(self,
@@ -293,13 +309,15 @@ class RoMAEResampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, _Pretrai
         "Resample."
         check_is_fitted(self)
         if self.output == '3d' and (wanted := _get_output_config('transform', self)['dense']) != 'default':
-            raise ArgumentValueError('output', f"'3d' beside set_output(transform={wanted!r})", "'2d', which has columns")
+            raise ArgumentValueError('output', f"'3d' beside set_output(transform={wanted!r})",
+                                     "'2d', which has columns")
         samples = self._read(X)
         (c, _), m = self.shape_, len(self.at_)
         if self.tokens_ == 'times': asked = [r.T for r in self._ask(samples, [self.at_] * len(samples))]
         else:
             channel, place = (a.ravel() for a in np.indices((c, m)))
-            asked = [r.reshape(c, m) for r in self._ask(samples, [observed_at(self.at_, place, channel)] * len(samples))]
+            asked = [r.reshape(c, m) for r in self._ask(samples,
+                                                        [observed_at(self.at_, place, channel)] * len(samples))]
         out = np.stack(asked)
         if self.pasted: self._paste(out, samples)
         return out if self.output == '3d' else self._named(out.reshape(len(out), c * m), samples)
@@ -319,8 +337,9 @@ class RoMAEImputer(TransformerMixin, _Pretrained):
     "Missing numbers of a table, or of aeon's arrays, predicted from what each row has."
     def __init__(self, *,
         positions=None,             # the columns' coordinates, (columns, D); None: each column is a variable of its own
-        keep_empty_features=False,  # without `positions`: keep columns that fit saw no number of, filled with 0, as `KNNImputer` does; False drops them
-        encoder_kw=None, decoder_kw=None, mask_ratio=.5, epochs=None, lr=3e-3, batch_size=64,  # as `RoMAEEmbedder` has them
+        keep_empty_features=False,  # of columns that fit saw no number of: True fills them with 0, False drops them
+        encoder_kw=None, decoder_kw=None,  # these and those below: as in `RoMAEEmbedder`
+        mask_ratio=.5, epochs=None, lr=3e-3, batch_size=64,
         unlabelled=None, pretrained=None, random_state=None, n_jobs=None, device='cpu', verbose=0,
     ): _store(self, locals())
     tokens = 'auto'
@@ -349,8 +368,11 @@ class RoMAEImputer(TransformerMixin, _Pretrained):
         filled = [v.copy() for v in samples.values]
         holes = [np.nonzero(np.isnan(v)) for v in filled]
         asking = [i for i, (v, h) in enumerate(zip(filled, holes)) if len(h[0]) and not np.isnan(v).all()]
-        at = [samples.positions[i][holes[i][0]] if self.tokens_ == 'times' else observed_at(samples.positions[i], *holes[i]) for i in asking]
-        for i, answer in zip(asking, self._ask(some_of(samples, asking), at) if asking else []): filled[i][holes[i]] = answer[:, 0]
+        at = [observed_at(samples.positions[i], *holes[i]) for i in asking]
+        if self.tokens_ == 'times':
+            at = [places[:, 1:] for places in at]             # of one channel, which needs no number
+        for i, answer in zip(asking, self._ask(some_of(samples, asking), at) if asking else []):
+            filled[i][holes[i]] = answer[:, 0]
         for v in filled: self._fill_empty(v)
         if self.kind_ == 'table': return self._table(filled)
         return np.stack([v.T for v in filled]) if getattr(X, 'ndim', 0) == 3 else [v.T for v in filled]
@@ -371,11 +393,12 @@ class RoMAEImputer(TransformerMixin, _Pretrained):
     def _fill_empty(self, values):
         "Rows without any number take what fit saw on average."
         empty = np.isnan(values)
-        if empty.all(): values[:] = self.statistics_.reshape(values.shape) if self.kind_ == 'table' else self.statistics_
+        if empty.all():
+            values[:] = self.statistics_.reshape(values.shape) if self.kind_ == 'table' else self.statistics_
 
 # %% ../nbs/26_sklearn.ipynb #12d4167d
 LEFT_OUT = {
     'check_array_api_input': 'needs SCIPY_ARRAY_API; the estimators say array_api_support=False',
-    'check_classifiers_train': 'an accuracy is asked for: run on a classifier that is trained for 30 epochs instead of one',
+    'check_classifiers_train': 'an accuracy is asked for: run on a classifier that is trained for longer',
     'check_regressors_train': 'likewise, on a regressor',
 }   # of scikit-learn's checks: what is not run on a model of one epoch, and why
