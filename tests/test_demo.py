@@ -8,6 +8,7 @@ import json
 import numpy as np
 import pytest
 from romae_nb._demo_report import OWN
+from romae_nb.data import collate
 from romae_nb.demo import _steps, main
 
 
@@ -24,6 +25,7 @@ def test_readings_are_what_the_digits_have():
     values, places = readings(scattered_digits(3))
     assert min(map(len, values)) == 26 and max(map(len, values)) == 45
     assert all((p >= .5).all() and (p <= 8.5).all() for p in places)
+    for seed in range(20): collate(list(scattered_digits(seed)))          # no two places are refused as too close for float32
     from scipy.interpolate import RegularGridInterpolator
     axis = np.arange(1., 9)
     between = RegularGridInterpolator((axis, axis), full[7].reshape(8, 8))(places[7].clip(1, 8))   # bilinear, by another

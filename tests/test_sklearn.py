@@ -11,16 +11,24 @@ import torch
 from sklearn.base import clone
 
 
+# %% 12d4167d
+LEFT_OUT = {
+    'check_array_api_input': 'needs SCIPY_ARRAY_API; the estimators say array_api_support=False',
+    'check_classifiers_train': 'an accuracy is asked for: run on a classifier that is trained for longer',
+    'check_regressors_train': 'likewise, on a regressor',
+}   # of scikit-learn's checks: what is not run on a model of one epoch, and why
+
+
 # %% bb6a77d6
 TINY = dict(encoder_kw=dict(embed_dim=16, depth=1, num_heads=2), epochs=1, random_state=0)
-ALL = [RoMAEClassifier(finetune_epochs=1, **TINY), RoMAERegressor(finetune_epochs=1, **TINY), RoMAEEmbedder(**TINY), RoMAEResampler(**TINY), RoMAEImputer(**TINY)]
+ALL = [RoMAEClassifier(finetune_epochs=1, **TINY), RoMAERegressor(finetune_epochs=1, **TINY),
+       RoMAEEmbedder(**TINY), RoMAEResampler(**TINY), RoMAEImputer(**TINY)]
 
 
 # %% 548d797e
 @pytest.mark.parametrize('estimator', ALL, ids=lambda e: type(e).__name__)
 def test_scikit_learns_checks_pass(estimator):
     from sklearn.utils.estimator_checks import check_estimator
-    from romae_nb.sklearn import LEFT_OUT
     results = check_estimator(estimator, expected_failed_checks=LEFT_OUT, on_skip=None, on_fail=None)
     failed = [(r['check_name'], r['exception']) for r in results if r['status'] == 'failed']
     assert not failed, failed
@@ -42,13 +50,15 @@ def test_every_form_of_input_says_the_same():
     aeon[:, :, 3] = np.nan
     y = np.array(['up', 'down'] * 6)
     pairs = [(a.T, np.arange(1., 10)) for a in aeon]
-    long = pd.DataFrame([dict(id=f's{i}', time=t + 1., channel=c, value=aeon[i, c, t]) for i in range(12) for c in range(2) for t in range(9)]).dropna()
+    long = pd.DataFrame([dict(id=f's{i}', time=t + 1., channel=c,
+                              value=aeon[i, c, t]) for i in range(12) for c in range(2) for t in range(9)]).dropna()
     want = clone(ALL[0]).fit(aeon, y)
-    assert want.classes_.tolist() == ['down', 'up'] and want.tokens_ == 'times' and set(want.predict(aeon)) <= {'up', 'down'}
+    assert want.classes_.tolist() == ['down',
+                                      'up'] and want.tokens_ == 'times' and set(want.predict(aeon)) <= {'up', 'down'}
     for X in (list(aeon), pairs, ([v for v, _ in pairs], [t for _, t in pairs]), long):
         got = clone(ALL[0]).fit(X, y)
         np.testing.assert_allclose(got.predict_proba(X), want.predict_proba(aeon), atol=1e-6)
-    by_name = pd.Series(y, [f's{i}' for i in range(12)]).sample(frac=1, random_state=0)         # in another order than the frame
+    by_name = pd.Series(y, [f's{i}' for i in range(12)]).sample(frac=1, random_state=0)   # in another order
     np.testing.assert_array_equal(clone(ALL[0]).fit(long, by_name).predict(long), want.predict(aeon))
 
 
@@ -60,8 +70,10 @@ def test_states_are_files_and_answers_stay():
     for e in ALL:
         fitted = clone(e).fit(table, (y > 1) if 'Classifier' in type(e).__name__ else y)
         state = fitted.__getstate__()
-        assert {'model_', 'classifier_'}.isdisjoint(state) and all(set(f) == {'config.json', 'model.safetensors'} for f in state['_files'].values())
-        assert b'torch' not in pickle.dumps(fitted).replace(b'_sklearn_training', b'').replace(b'weight_init', b'').replace(b'"torch"', b'')
+        assert {'model_', 'classifier_'}.isdisjoint(state) and all(set(f) == {'config.json',
+                                                                   'model.safetensors'} for f in state['_files'].values())
+        assert b'torch' not in pickle.dumps(fitted).replace(b'_sklearn_training', b'').replace(b'weight_init',
+                                                                                             b'').replace(b'"torch"', b'')
         same, act = pickle.loads(pickle.dumps(fitted)), 'predict' if hasattr(e, 'predict') else 'transform'
         np.testing.assert_array_equal(getattr(same, act)(table), getattr(fitted, act)(table))
 
@@ -75,13 +87,15 @@ def test_searches_pipelines_and_frames_of_results():
     rng = np.random.default_rng(1)
     X, y = [(rng.normal(size=n), np.sort(rng.uniform(0, 9, n))) for n in rng.integers(4, 12, 16)], np.arange(16) % 2
     assert cross_val_score(make_pipeline(RoMAEEmbedder(**TINY), LogisticRegression()), X, y, cv=2).shape == (2,)
-    search = GridSearchCV(RoMAEClassifier(head=LogisticRegression(), **TINY), dict(head__C=[.1, 1.], mask_ratio=[.5, .75]), cv=2).fit(X, y)
+    search = GridSearchCV(RoMAEClassifier(head=LogisticRegression(), **TINY),
+                          dict(head__C=[.1, 1.], mask_ratio=[.5, .75]), cv=2).fit(X, y)
     assert set(search.best_params_) == {'head__C', 'mask_ratio'} and search.predict_proba(X).shape == (16, 2)
     frame = RoMAEResampler(at=5, **TINY).set_output(transform='pandas').fit_transform(X)
     assert frame.shape == (16, 5) and frame.columns[0] == 'romaeresampler0'
     long = pd.DataFrame(dict(id=np.repeat(list('dcba'), 5), time=np.tile(np.arange(5.), 4), value=rng.normal(size=20)))
     assert RoMAEEmbedder(**TINY).set_output(transform='pandas').fit_transform(long).index.tolist() == list('dcba')
-    with pytest.raises(ValueError, match="output: got '3d' beside set_output"): RoMAEResampler(at=5, output='3d', **TINY).set_output(transform='pandas').fit_transform(X)
+    with pytest.raises(ValueError, match="output: got '3d' beside set_output"):
+        RoMAEResampler(at=5, output='3d', **TINY).set_output(transform='pandas').fit_transform(X)
     assert not hasattr(RoMAEClassifier(head=SVC(), **TINY).fit(X, y), 'predict_proba')
     once, again, other = (RoMAEEmbedder(**TINY | dict(random_state=s)).fit_transform(X) for s in (0, 0, 1))
     assert (once == again).all() and not np.allclose(once, other)
@@ -103,7 +117,8 @@ def test_resampler_keeps_what_was_read():
         flat = RoMAEResampler(at=steps, tokens=tokens, **TINY).fit_transform(aeon)
         np.testing.assert_array_equal(flat.reshape(out.shape), out)
     units = RoMAEResampler(at=steps, output='3d', pasted=False, **TINY).fit_transform(aeon * 1000 + 5000)
-    np.testing.assert_allclose(units, RoMAEResampler(at=steps, output='3d', pasted=False, **TINY).fit_transform(aeon) * 1000 + 5000, rtol=1e-4)
+    np.testing.assert_allclose(units, RoMAEResampler(at=steps, output='3d', pasted=False,
+                                                     **TINY).fit_transform(aeon) * 1000 + 5000, rtol=1e-4)
 
 
 # %% 4c1e6bf6
@@ -114,7 +129,8 @@ def test_imputer_learns_a_table():
     gone = np.arange(3) == rng.integers(0, 3, (400, 1))
     for full, positions in ((unlike, None), (smooth, [1., 2., 4.])):
         holes = np.where(gone, np.nan, full + .05 * rng.normal(size=(400, 3)))
-        est = RoMAEImputer(positions=positions, encoder_kw=dict(embed_dim=32, depth=2, num_heads=2), epochs=40, lr=5e-3, random_state=0).fit(holes[:300])
+        est = RoMAEImputer(positions=positions, encoder_kw=dict(embed_dim=32, depth=2, num_heads=2), epochs=40,
+                           lr=5e-3, random_state=0).fit(holes[:300])
         filled = est.transform(holes[300:])
         assert (filled[~gone[300:]] == holes[300:][~gone[300:]]).all()          # what was there stays
         error = np.abs(filled - full[300:])[gone[300:]].mean()
@@ -131,13 +147,14 @@ def test_imputer_at_its_edges():
     np.testing.assert_allclose(out[3], np.nanmean(np.delete(table, [3], 0)[:, [0, 1, 3]], 0))
     kept = RoMAEImputer(keep_empty_features=True, **TINY).fit_transform(table)
     assert kept.shape == (20, 4) and (kept[:, 2] == 0).all()
-    assert RoMAEImputer(positions=range(4), **TINY).fit_transform(table).shape == (20, 4)   # a place is known even where nothing was read
+    assert RoMAEImputer(positions=range(4), **TINY).fit_transform(table).shape == (20, 4)   # places are known
     names = RoMAEImputer(**TINY).fit(pd.DataFrame(table, columns=list('abcd'))).get_feature_names_out()
     assert list(names) == ['a', 'b', 'd']
     aeon = np.random.default_rng(1).normal(size=(6, 2, 5))
     aeon[0, 1, 2] = np.nan
     filled = RoMAEImputer(**TINY).fit_transform(aeon)
-    assert filled.shape == aeon.shape and np.isfinite(filled).all() and (np.delete(filled.ravel(), 7) == np.delete(aeon.ravel(), 7)).all()
+    assert filled.shape == aeon.shape and np.isfinite(filled).all() and (np.delete(filled.ravel(),
+                                                                                   7) == np.delete(aeon.ravel(), 7)).all()
 
 
 # %% 61c2dbc3
@@ -150,17 +167,23 @@ def test_one_pretraining_serves_all():
         np.testing.assert_array_equal(RoMAEEmbedder(pretrained=folder).fit(X).transform(X), first.transform(X))
         assert RoMAEClassifier(pretrained=folder, finetune_epochs=1).fit(X, y).predict_proba(X).shape == (12, 3)
         assert RoMAEResampler(pretrained=folder, at=4, output='3d').fit(X).transform(X).shape == (12, 2, 4)
-        with pytest.raises(ValueError, match='pretrained: got a model for 2 channels and 1 axes; takes one for 3 and 1'): RoMAEEmbedder(pretrained=folder).fit(X.transpose(0, 2, 1)[:, :3])
+        with pytest.raises(ValueError, match='pretrained: got a model for 2 channels and 1 axes; takes one for 3 and 1'):
+            RoMAEEmbedder(pretrained=folder).fit(X.transpose(0, 2, 1)[:, :3])
 
 
 # %% 3d4fc497
 def test_bad_settings_are_named():
     X, y = np.ones((4, 1, 3)), [0, 1, 0, 1]
-    for e, said in [(RoMAEEmbedder(mask_ratio=1.), 'mask_ratio: got 1.0'), (RoMAEEmbedder(epochs=0), 'epochs: got 0'), (RoMAEEmbedder(tokens='time'), "tokens: got 'time'.*did you mean 'times'"),
-                    (RoMAEEmbedder(n_jobs=0), 'n_jobs: got 0'), (RoMAEResampler(output='4d'), "output: got '4d'"), (RoMAEResampler(at=[[1., 2.]]), 'at: got places of 2 axes; takes 1'),
-                    (RoMAEEmbedder(pretrained=''), 'pretrained: got'), (RoMAEClassifier(head='svm'), "head: got 'svm'; takes 'finetune'"), (RoMAERegressor(finetune_lr=0), 'finetune_lr: got 0')]:
+    for e, said in [(RoMAEEmbedder(mask_ratio=1.), 'mask_ratio: got 1.0'), (RoMAEEmbedder(epochs=0), 'epochs: got 0'),
+                    (RoMAEEmbedder(tokens='time'), "tokens: got 'time'.*did you mean 'times'"),
+                    (RoMAEEmbedder(n_jobs=0), 'n_jobs: got 0'), (RoMAEResampler(output='4d'), "output: got '4d'"),
+                    (RoMAEResampler(at=[[1., 2.]]), 'at: got places of 2 axes; takes 1'),
+                    (RoMAEEmbedder(pretrained=''), 'pretrained: got'),
+                    (RoMAEClassifier(head='svm'), "head: got 'svm'; takes 'finetune'"),
+                    (RoMAERegressor(finetune_lr=0), 'finetune_lr: got 0')]:
         with pytest.raises((ValueError, TypeError), match=said): e.fit(X, y)
     with pytest.raises(ValueError, match='y: got one class, 1'): RoMAEClassifier(**TINY).fit(X, [1] * 4)
     fitted = RoMAEEmbedder(**TINY).fit(X + np.arange(3))
     with pytest.raises(ValueError, match='X: got a table; takes series, as in fit'): fitted.transform(np.ones((2, 3)))
-    with pytest.raises(ValueError, match='X: got 2 channels and 1 axes; takes 1 and 1, as in fit'): fitted.transform(np.ones((2, 2, 3)))
+    with pytest.raises(ValueError, match='X: got 2 channels and 1 axes; takes 1 and 1, as in fit'):
+        fitted.transform(np.ones((2, 2, 3)))
