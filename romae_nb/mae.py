@@ -394,6 +394,13 @@ def missing(self:MaskedAutoencoder,
     return mask if margin is None else mask | margin
 
 # %% ../nbs/06_mae.ipynb #4ad25eae
+def _one_kind(values, value_mask=None, **others):
+    "Refuse what is no batch, and a Ragged beside a Tensor."
+    instance('values', values, (Tensor, Ragged), 'a Tensor or a Ragged')
+    kind = Ragged if isinstance(values, Ragged) else Tensor
+    for name, x in others.items(): instance(name, x, kind, f'a {kind.__name__}, as values')
+    instance('value_mask', value_mask, kind, f'a {kind.__name__}, as values', none=True)
+
 @patch
 def loss(self:MaskedAutoencoder,
     pred:Tensor|Ragged,          # from `forward`
@@ -452,13 +459,6 @@ def row_losses(self:MaskedAutoencoder,
     return total / torch.where(count > 0, count, 1), count
 
 # %% ../nbs/06_mae.ipynb #26acc08f
-def _one_kind(values, value_mask=None, **others):
-    "Refuse what is no batch, and a Ragged beside a Tensor."
-    instance('values', values, (Tensor, Ragged), 'a Tensor or a Ragged')
-    kind = Ragged if isinstance(values, Ragged) else Tensor
-    for name, x in others.items(): instance(name, x, kind, f'a {kind.__name__}, as values')
-    instance('value_mask', value_mask, kind, f'a {kind.__name__}, as values', none=True)
-
 @patch
 def reconstruct(self:MaskedAutoencoder,
     values:Tensor|Ragged,       # as given to `forward`

@@ -161,6 +161,7 @@ class RoMAEForClassification(nn.Module):
         self.config = _config_of(config, RoMAEForClassificationConfig)
         if self.config.dim_output is None: raise ArgumentValueError('dim_output', 'None', 'the number of outputs')
         kw = encoder_keywords(self.config)
+        if self.config.global_pool is not None: kw['global_pool'] = self.config.global_pool
         self.romae = RoMAE(num_classes=self.config.dim_output, drop_rate=self.config.head_drop_rate, **kw)
         self.head = None                      # the user's own, in place of the model's
         self.loss_fn = nn.CrossEntropyLoss()
@@ -265,7 +266,7 @@ def _to_encoder(weights):
 
 def _stored(config):
     "A configuration as the implementation stores it; what only we have and is None stays out."
-    d = config.model_dump(mode='json', exclude={'encoder'})
+    d = config.model_dump(mode='json')
     for part in ('encoder_config', 'decoder_config'):
         if part in d: d[part] = {k: v for k, v in d[part].items() if k in _OF_ENCODER or v is not None}
     return {k: v for k, v in d.items() if v is not None}

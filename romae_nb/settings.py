@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['EncoderSettings', 'DecoderSettings', 'REFERENCE_NAMES', 'PretrainSettings', 'ClassifierSettings', 'SECTIONS',
-           'PREFIXES', 'from_text', 'argument_fields', 'Section', 'TrainerSettings', 'DataSettings', 'merged',
-           'read_yaml', 'environment_keys', 'check_environment', 'from_environment', 'Settings', 'refused',
-           'read_settings', 'encoder_keywords', 'pretrain_keywords']
+           'PREFIXES', 'from_text', 'argument_fields', 'Section', 'TrainerSettings', 'merged', 'read_yaml',
+           'environment_keys', 'check_environment', 'from_environment', 'Settings', 'refused', 'read_settings',
+           'encoder_keywords', 'pretrain_keywords']
 
 # %% ../nbs/24_settings.ipynb #b4208797
 import json, os, re, types, typing
@@ -106,7 +106,6 @@ def _nested(kind): return (kind, Field(default_factory=kind, description=kind.__
 
 PretrainSettings = _section(
     'PretrainSettings', 'The masked autoencoder. None leaves a setting to the named model, or to the data.',
-    encoder=(str, Field('romae_tiny', description='name of a RoMAE or of a ViT of timm, or a checkpoint folder')),
     encoder_config=_nested(EncoderSettings),
     decoder_config=_nested(DecoderSettings),
     **argument_fields(RoMAE.__init__, _SHAPE, REFERENCE_NAMES),
@@ -116,13 +115,8 @@ PretrainSettings = _section(
 # %% ../nbs/24_settings.ipynb #5612d4a0
 ClassifierSettings = _section(
     'ClassifierSettings', 'The classifier. None leaves a setting to the pre-trained or named model, or to the data.',
-    encoder=(str, Field('romae_tiny', description='name of a model of timm, from scratch, or the folder of a pre-trained one')),
     encoder_config=_nested(EncoderSettings),
-    **argument_fields(RoMAE.__init__, [*_SHAPE, 'num_classes', 'drop_rate', 'global_pool'], REFERENCE_NAMES),
-    task=(str | None, Field(None, description="'classification', 'multilabel' or 'regression'; None: as the labels are")),
-    loss=(str | None, Field(None, description="'ce' or 'bce' for classification; None: the task's")),
-    label_smoothing=(float, Field(0., description='share of the target spread over all classes')),
-    layer_decay=(float | None, Field(None, description='rate of a block over that of the block above; None: one rate')))
+    **argument_fields(RoMAE.__init__, [*_SHAPE, 'num_classes', 'drop_rate', 'global_pool'], REFERENCE_NAMES))
 
 # %% ../nbs/24_settings.ipynb #98c7725d
 def _field(default, doc, **limits): return Field(default, description=doc, **limits)
@@ -132,7 +126,6 @@ class TrainerSettings(Section):
     base_lr:float|None = _field(None, 'highest learning rate; None: 1e-3 for pre-training, 5e-4 for fine-tuning', gt=0)
     epochs:int = _field(100, 'passes over the training data', ge=1)
     batch_size:int = _field(64, 'samples per batch of one process', ge=1)
-    max_tokens:int|None = _field(None, 'rows times longest row of a batch, at most, instead of batch_size', ge=1)
     eval_every:int|None = _field(None, 'steps between evaluations; None: once an epoch', ge=1)
     save_every:int|None = _field(None, 'steps between checkpoints; None: once an epoch', ge=1)
     max_checkpoints:int|None = _field(4, 'checkpoints that are kept; None: all', ge=1)
@@ -143,41 +136,19 @@ class TrainerSettings(Section):
     warmup_steps:int = _field(2000, 'steps over which the rate rises; at most a tenth of all steps of a run', ge=0)
     lr_schedule:str = _field('cosine', "'cosine': down to 0 over all steps", pattern='^cosine$')
     lr_scaling:bool = _field(False, 'multiply the rate by the number of processes')
-    lr_rule:str|None = _field(None, "'mae': base_lr x batch / 256, the batch of a whole step", pattern='^mae$')
     gradient_clip:float|None = _field(1., 'greatest norm of the gradient; None: no limit', gt=0)
     accumulate:int = _field(1, 'batches whose gradients make one step', ge=1)
     mixed_precision:str = _field('no', "'no', 'bf16' or 'fp16'", pattern='^(no|bf16|fp16)$')
     compile:bool = _field(False, 'compile the model with torch.compile')
     random_seed:int = _field(42, 'of weights, order, masks and dropout', ge=0)
     num_dataset_workers:int = _field(0, 'processes that read data', ge=0)
-    log:str = _field('csv', "'none', 'csv', 'tensorboard', 'wandb' or 'trackio'", pattern='^(none|csv|tensorboard|wandb|trackio)$')
-    log_wandb:bool = _field(False, "log to Weights and Biases: the same as log='wandb'")
+    log_wandb:bool = _field(False, 'log to Weights and Biases')
     run_name:str|None = _field(None, 'name of the run; None: the date and time')
     project_name:str = _field('RoMAE', 'project in the log')
     entity_name:str|None = _field(None, 'team in Weights and Biases')
 
-# %% ../nbs/24_settings.ipynb #73c8a647
-_COLUMNS = str | list[str]
-
-class DataSettings(Section):
-    "Where the data are, and what its columns mean."
-    path:str|None = _field(None, 'file or folder; shards may have braces and pipe:')
-    kind:str|None = _field(None, "'folder', 'shards', 'frame', 'ts', 'npy' or 'timm'; None: by the path's ending",
-                           pattern='^(folder|shards|frame|ts|npy|timm)$')
-    valid_path:str|None = _field(None, 'a second file or folder for validation; None: a part of the first')
-    valid_share:float = _field(.2, 'share of the samples for validation, where they have no split of their own', gt=0, lt=1)
-    split_column:str|None = _field(None, "column of a frame that says 'train', 'valid' or 'test'")
-    group_column:str|None = _field(None, 'column whose groups stay whole in one part: a patient, a place')
-    id_column:str = _field('id', "column of a sample's name")
-    time_column:_COLUMNS = _field('time', 'column of the position, or several, one per axis')
-    channel_column:str|None = _field(None, 'column of the channel, in a long frame of several')
-    value_column:_COLUMNS = _field('value', 'column of the value, or several, one per channel')
-    label_column:str|None = _field(None, 'column of the label')
-    layout:str = _field('ragged', "'ragged' or 'padded'", pattern='^(ragged|padded)$')
-    scale:bool = _field(True, 'standardise channels by the training part')
-
 # %% ../nbs/24_settings.ipynb #5aacc41f
-SECTIONS = dict(pretrain=PretrainSettings, classifier=ClassifierSettings, trainer=TrainerSettings, data=DataSettings)
+SECTIONS = dict(pretrain=PretrainSettings, classifier=ClassifierSettings, trainer=TrainerSettings)
 PREFIXES = ('ROMAE_', 'ROMA_')   # of environment variables; the second is the forerunner's
 
 # %% ../nbs/24_settings.ipynb #c24649a8
@@ -288,7 +259,6 @@ class Settings:
     pretrain:Section = field(default_factory=PretrainSettings)      # the masked autoencoder
     classifier:Section = field(default_factory=ClassifierSettings)  # the classifier
     trainer:Section = field(default_factory=TrainerSettings)        # how it is trained
-    data:Section = field(default_factory=DataSettings)              # on what
     sources:dict = field(default_factory=dict, compare=False, repr=False)  # 'section.name' -> its source; defaults are not in it
 
     def leaves(self) -> dict:  # (section, name, ...) -> plain value

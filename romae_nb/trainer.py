@@ -31,6 +31,7 @@ from .distributed import distributed
 from .model import _config_of, _ReadsEnvironment, save_checkpoint
 from .optim import sparing
 from .settings import TrainerSettings
+from .stepping import Accumulate, HalfPrecision
 from .utils import warmup_cosine
 
 # %% ../nbs/28_trainer.ipynb #38b8e79e
@@ -152,6 +153,7 @@ class Trainer:
         if num_distrib() > 1 and dist.is_initialized(): dist.barrier()
         learn = Learner(dls, _ByName(model).to(dls.device), loss_func=_own_loss, opt_func=self._opt_func(model), lr=self._rate(), wd=None,
                         cbs=self._callbacks(store, len(dls.train)), path=folder)
+        if c.compile: learn.model.compile()
         self._open_log(model)
         try:
             with distributed(learn), learn.no_logging(): learn.fit(c.epochs)
@@ -166,7 +168,10 @@ class Trainer:
         rate = lambda done: peak * warmup_cosine(round(done * total), c.warmup_steps, total)
         cbs = [_SkipEmpty(), ParamScheduler({'lr': rate}), _BySteps(self, c),
                ExactCheckpoints(store, every=c.save_every, epochs=None, keep_last=c.max_checkpoints or 10**6, verbose=False)]
-        return cbs if c.gradient_clip is None else [*cbs, GradientClip(c.gradient_clip)]
+        if c.gradient_clip is not None: cbs.append(GradientClip(c.gradient_clip))
+        if c.accumulate > 1: cbs.append(Accumulate(c.accumulate))
+        if c.mixed_precision != 'no': cbs.append(HalfPrecision(c.mixed_precision))
+        return cbs
 
     def _rate(self): return self.config.base_lr * (max(num_distrib(), 1) if self.config.lr_scaling else 1)
 
@@ -212,7 +217,7 @@ class Trainer:
 
     def _open_log(self, model):
         c = self.config
-        if rank_distrib() or not (c.log_wandb or c.log == 'wandb'): return
+        if rank_distrib() or not c.log_wandb: return
         try: import wandb
         except ImportError as e:
             raise ImportError('log_wandb: got True, and wandb is not installed; takes pip install romae_nb[wandb], or log_wandb=False') from e

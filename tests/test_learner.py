@@ -55,32 +55,6 @@ def test_geometries():
     with pytest.raises(ValueError, match=r'batch: got values of shape \(2, 3\)'): batch_geometry(torch.zeros(2, 3))
 
 
-# %% ead467c6
-def test_frequencies_come_from_the_data_unless_they_are_given():
-    from romae_nb.checks import ArgumentValueError
-    from romae_nb.places import suggest_rope
-    dls = loaders()
-    want = suggest_rope(dls)
-    for learn in (pretrainer(dls), pretrainer(dls, rope='auto'), finetune_learner(dls, 'romae_tiny_shallow', verbose=False, **TINY)):
-        cfg = getattr(learn.model, 'encoder', learn.model).cfg
-        assert (cfg.unit, cfg.base, cfg.p) == (want.unit, want.base, 1.)
-    assert learn.model.rope.unit == want.unit and pretrainer(dls).model.decoder.rope.unit == want.unit
-    for kw in (dict(rope='paper'), dict(encoder_kw=TINY | dict(base=10000.)), dict(encoder_kw=TINY | dict(pos_encoding='sincos'))):
-        cfg = pretrainer(dls, **kw).model.encoder.cfg
-        assert (cfg.unit, cfg.base, cfg.p) == (1., 10000., .75)
-    old = pretrainer(dls, rope='paper').save_model(tempfile.mkdtemp())
-    assert pretrainer(dls, old).model.encoder.cfg.unit == 1.                        # a folder's model is as it was
-    grid = GridDataset(torch.randn(4, 1, 32, 32), labels=[0, 1, 0, 1])
-    images = dataloaders(grid, grid, bs=2, device='cpu')
-    assert pretrainer(images).model.encoder.cfg.unit == 1.
-    assert pretrainer(images, rope='auto').model.encoder.cfg.unit == pytest.approx((1 / np.pi,) * 2)
-    per_channel = pretrainer(images, rope='auto', encoder_kw=TINY | dict(channel_tokens=True)).model.encoder.cfg
-    assert per_channel.n_pos_dims == 3 and len(per_channel.unit) == 3
-    for kw, match in [(dict(rope='fast'), "rope: got 'fast'"), (dict(rope='auto', encoder_kw=TINY | dict(p=.5)), "rope: got 'auto' beside p=0.5"),
-                      (dict(rope='auto', model=pretrainer(dls).model), 'rope: got .auto. beside a model')]:
-        with pytest.raises(ArgumentValueError, match=match): pretrainer(dls, **kw)
-
-
 # %% b8a506b4
 def sines(n=240, seed=0, labelled=True):
     "Irregular sines of two frequencies."
@@ -960,6 +934,46 @@ def test_interpretation_of_our_loaders():
             assert plt.gcf().axes[0].get_title().split(' / ')[0] == data.valid.label_text(data.valid_ds[2][-1].tolist())
             plt.close('all')
             if clf.dls.c: assert ClassificationInterpretation.from_learner(clf).confusion_matrix().sum() == len(data.valid_ds)
+
+
+# %% ead467c6
+def test_frequencies_come_from_the_data_unless_they_are_given():
+    from romae_nb.checks import ArgumentValueError
+    from romae_nb.places import suggest_rope
+    dls = loaders()
+    want = suggest_rope(dls)
+    for learn in (pretrainer(dls), pretrainer(dls, rope='auto'), finetune_learner(dls, 'romae_tiny_shallow', verbose=False, **TINY)):
+        cfg = getattr(learn.model, 'encoder', learn.model).cfg
+        assert (cfg.unit, cfg.base, cfg.p) == (want.unit, want.base, 1.)
+    assert learn.model.rope.unit == want.unit and pretrainer(dls).model.decoder.rope.unit == want.unit
+    for kw in (dict(rope='paper'), dict(encoder_kw=TINY | dict(base=10000.)), dict(encoder_kw=TINY | dict(pos_encoding='sincos'))):
+        cfg = pretrainer(dls, **kw).model.encoder.cfg
+        assert (cfg.unit, cfg.base, cfg.p) == (1., 10000., .75)
+    old = pretrainer(dls, rope='paper').save_model(tempfile.mkdtemp())
+    assert pretrainer(dls, old).model.encoder.cfg.unit == 1.                        # a folder's model is as it was
+    grid = GridDataset(torch.randn(4, 1, 32, 32), labels=[0, 1, 0, 1])
+    images = dataloaders(grid, grid, bs=2, device='cpu')
+    assert pretrainer(images).model.encoder.cfg.unit == 1.
+    assert pretrainer(images, rope='auto').model.encoder.cfg.unit == pytest.approx((1 / np.pi,) * 2)
+    per_channel = pretrainer(images, rope='auto', encoder_kw=TINY | dict(channel_tokens=True)).model.encoder.cfg
+    assert per_channel.n_pos_dims == 3 and len(per_channel.unit) == 3
+    for kw, match in [(dict(rope='fast'), "rope: got 'fast'"), (dict(rope='auto', encoder_kw=TINY | dict(p=.5)), "rope: got 'auto' beside p=0.5"),
+                      (dict(rope='auto', model=pretrainer(dls).model), 'rope: got .auto. beside a model')]:
+        with pytest.raises(ArgumentValueError, match=match): pretrainer(dls, **kw)
+
+
+# %% a1c0de55
+def test_interpretation_in_pretraining():
+    from torch.utils.data import DataLoader as TorchLoaders, TensorDataset
+    x = torch.rand(20, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+    torchs = DataLoaders(TorchLoaders(TensorDataset(x), batch_size=4), TorchLoaders(TensorDataset(x[12:]), batch_size=4))
+    for data in (loaders(), loaders(layout='padded'), torchs):
+        learn = quiet(pretrain_learner(data, 'romae_tiny_shallow', verbose=False, **TINY, **DECODER))
+        with learn.no_bar():
+            losses, idx = Interpretation.from_learner(learn).top_losses(3)
+            each = learn.get_preds(with_loss=True)[-1]
+        assert len(each) == len(data.valid.dataset) and losses.tolist() == sorted(each.tolist())[::-1][:3] and each[idx].allclose(losses)
+        learn.show_results(idxs=idx); assert len(plt.gcf().axes) == 9; plt.close('all')
 
 
 # %% d66051f1

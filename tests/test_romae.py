@@ -234,8 +234,8 @@ def test_bands_are_told_apart():
 def test_padded_images():
     m = timm.create_model('romae_tiny', num_classes=0, dynamic_img_pad=True, **dict(embed_dim=24, num_heads=2, depth=2)).eval()
     x = torch.randn(2, 3, 40, 33)
-    whole = torch.nn.functional.pad(x, (0, 15, 0, 8))
-    assert m(x).equal(m(whole)) and m.forward_intermediates(x, intermediates_only=True)[0].shape == (2, 24, 3, 3)
+    padded = torch.nn.functional.pad(x, (0, 15, 0, 8))
+    assert m(x).equal(m(padded)) and m.forward_intermediates(x, intermediates_only=True)[0].shape == (2, 24, 3, 3)
 
 
 # %% e53e9b8f

@@ -79,6 +79,14 @@ def test_a_killed_run_goes_on_exactly():
     assert all(torch.equal(v, again.state_dict()[k]) for k, v in whole.state_dict().items())
     assert [r['step'] for r in trainer.history] == [3, 6]
 
+def test_settings_reach_the_loop():
+    kinds = lambda **kw: {type(cb).__name__ for cb in Trainer(settings(**kw))._callbacks(Path('exact'), 3)}
+    assert {'Accumulate', 'HalfPrecision', 'GradientClip'} <= kinds(accumulate=2, mixed_precision='bf16')
+    assert not {'Accumulate', 'HalfPrecision', 'GradientClip'} & kinds(gradient_clip=None)
+    model, trainer = trained(accumulate=2, mixed_precision='bf16')
+    trainer.train(series(12), series(6, 1), model)
+    assert [r['step'] for r in trainer.history] == [3, 6]
+
 def test_other_checkpoints_give_their_weights():
     first, trainer = trained(checkpoint_dir='first')
     trainer.train(series(12), series(6, 1), first)
