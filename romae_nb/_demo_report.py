@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['OWN', 'INK', 'GREY', 'STYLE', 'READ', 'bet', 'paired', 'word', 'table', 'verdict', 'as_text', 'accuracy_figure',
-           'fill_figure', 'loss_figure', 'digit_figure', 'html_table', 'page']
+           'fill_figure', 'loss_figure', 'digit_figure', 'html_table', 'commit', 'page']
 
 # %% ../nbs/27_demo_report.ipynb #6377abb7
 import base64, html, io, subprocess
@@ -186,7 +186,7 @@ def html_table(
     row = lambda cells, tag: '<tr>' + ''.join(f'<{tag}>{html.escape(c)}</{tag}>' for c in cells) + '</tr>'
     return f'<table>{row(rows[0], "th")}{"".join(row(r, "td") for r in rows[1:])}</table>'
 
-def _commit():
+def commit() -> str:
     "Of the code that runs; nothing where it lies in no repository."
     try:
         return subprocess.run(['git', 'rev-parse', '--short', 'HEAD'], cwd=Path(__file__).parent,
@@ -225,6 +225,6 @@ def page(
         f'<h2>Pre-training</h2><p>{plan.pretrain_epochs} epochs, {plan.mask_ratio:.0%} of the readings hidden; '
         f'an encoder of {results[0].n_parameters:,} parameters.</p>',
         _img(loss_figure(results), 'validation loss by epoch'), '<h2>Settings</h2>', html_table(_settings(results)),
-        f'<p>{made}, commit {_commit()}, <code>{html.escape(command)}</code></p>']
+        f'<p>{made}, commit {commit()}, <code>{html.escape(command)}</code></p>']
     head = f'<meta charset="utf-8"><title>romae_nb demo</title><style>{STYLE}</style>'
     return f'<!doctype html><html lang="en">{head}{"".join(parts)}</html>\n'

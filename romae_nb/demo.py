@@ -8,7 +8,7 @@ __all__ = ['UNIT', 'FINE', 'DIGITS', 'ENCODER', 'DECODER', 'QUICK', 'PEER_STEPS'
            'ours', 'SeedResult', 'run_seed', 'study', 'main', 'digit_figure', 'table', 'verdict']
 
 # %% ../nbs/27_demo.ipynb #10fb85ec
-import argparse, json, multiprocessing, sys, time
+import argparse, json, multiprocessing, sys
 from concurrent.futures import ProcessPoolExecutor, wait
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -20,7 +20,7 @@ from scipy.ndimage import map_coordinates
 from tqdm.auto import tqdm
 
 from ._demo_peers import CLASSIFIERS, choose, grid_places, peers, scaled_logistic
-from ._demo_report import as_text, digit_figure, page, table, verdict
+from ._demo_report import as_text, commit, digit_figure, page, table, verdict
 from .callbacks import DropTokens
 from .data import IrregularDataset, Part, Scaling, TokenDL, dataloaders
 from .learner import finetune_learner, pretrain_learner
@@ -33,7 +33,7 @@ _all_ = ['digit_figure', 'table', 'verdict']
 # %% ../nbs/27_demo.ipynb #b365af3b
 UNIT = 1 / 3   # of the coordinates, in pixels: neighbours turn the fastest rotary pair by 3 radians, nearly half round
 
-FINE = 64      # places of a scattered digit are multiples of 1/64 pixel: float32 holds them exactly, however close two are
+FINE = 64      # scattered places are multiples of 1/64 pixel, which float32 holds exactly, however close two are
 
 def _images():
     "Digits with mean 0 and deviation 1, and their labels."
@@ -41,13 +41,18 @@ def _images():
     digits = load_digits()
     return ((digits.images - digits.images.mean()) / digits.images.std()).astype(np.float32), digits.target
 
+def _scattered(rng, n):
+    "Places in pixels from 0, (n, 2), all different."
+    across = 8 * FINE + 1
+    return np.stack(np.divmod(rng.choice(across**2, n, replace=False), across), 1) / FINE - .5
+
 def scattered_digits(
     seed:int=0,        # of the places
     unit:float=UNIT,   # of the coordinates, in pixels
 ) -> IrregularDataset: # 1797 samples of 26 to 45 tokens: a standardised value each, at (row, column), pixels from 1
     "scikit-learn's digits, each read at 26 to 45 places anywhere."
     (images, labels), rng = _images(), np.random.default_rng(seed)
-    places = [rng.integers(-FINE // 2, 15 * FINE // 2 + 1, (rng.integers(26, 46), 2)) / FINE for _ in images]
+    places = [_scattered(rng, rng.integers(26, 46)) for _ in images]
     values = [map_coordinates(im, p.T, order=1, mode='nearest') for im, p in zip(images, places)]
     return IrregularDataset(values, [((p + 1) / unit).astype(np.float32) for p in places], labels)
 
@@ -281,6 +286,7 @@ def study(
     plan:Plan=Plan(),       # lengths and sizes
     progress:bool=True,     # show a bar
     processes:int=1,        # seeds side by side
+    keep=None,              # called with the results so far, whenever a seed is done
 ) -> list[SeedResult]:      # one per seed
     "All seeds."
     often = .5 if sys.stderr.isatty() else 15          # seconds between lines: a log file wants few
@@ -291,8 +297,13 @@ def study(
         counter = context.Value('q', 0)
         with ProcessPoolExecutor(processes, context, _start, (counter,)) as pool:
             jobs = [pool.submit(_in_process, seed, plan) for seed in plan.seeds]
-            while wait(jobs, timeout=.5).not_done: bar.update(counter.value - bar.n)
-            bar.update(counter.value - bar.n)
+            done, waiting = 0, True
+            while waiting:
+                waiting = wait(jobs, timeout=.5).not_done
+                bar.update(counter.value - bar.n)
+                if keep is None or len(jobs) - len(waiting) == done: continue
+                done = len(jobs) - len(waiting)
+                keep([job.result() for job in jobs if job not in waiting])
             return [job.result() for job in jobs]
 
 # %% ../nbs/27_demo.ipynb #7a6111e4
@@ -314,16 +325,17 @@ def main(
     torch.set_num_threads(1)
     plan = replace(QUICK if args.quick else Plan(), digits=args.digits)
     if args.seeds: plan = replace(plan, seeds=tuple(args.seeds))
-    begin = time.time()
-    results = study(plan, processes=min(args.processes, len(plan.seeds)))
-    said = verdict(results, args.quick)
-    print(f'\n{as_text(table(results))}\n\n{said}')
-    args.out.parent.mkdir(parents=True, exist_ok=True)
     command = ' '.join(['python -m romae_nb.demo', *(sys.argv[1:] if argv is None else argv)])
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    def keep(results):
+        rows = [dict(seed=r.seed, valid=r.valid, test=r.test, settings=r.settings) for r in results]
+        record = dict(command=command, commit=commit(), verdict=verdict(results, args.quick),
+                      plan=asdict(plan), seeds=rows)
+        args.out.with_suffix('.json').write_text(json.dumps(record, indent=1) + '\n', encoding='utf-8')
+    results = study(plan, True, min(args.processes, len(plan.seeds)), keep)
+    keep(results)
+    print(f'\n{as_text(table(results))}\n\n{verdict(results, args.quick)}')
     args.out.write_text(page(results, plan, command, args.quick), encoding='utf-8')
-    rows = [dict(seed=r.seed, valid=r.valid, test=r.test, settings=r.settings) for r in results]
-    record = dict(command=command, seconds=round(time.time() - begin), verdict=said, plan=asdict(plan), seeds=rows)
-    args.out.with_suffix('.json').write_text(json.dumps(record, indent=1) + '\n', encoding='utf-8')
     print(f'Report: {args.out.resolve()}')
 
 # %% ../nbs/27_demo.ipynb #53f5442f

@@ -25,7 +25,10 @@ def test_readings_are_what_the_digits_have():
     values, places = readings(scattered_digits(3))
     assert min(map(len, values)) == 26 and max(map(len, values)) == 45
     assert all((p >= .5).all() and (p <= 8.5).all() for p in places)
-    for seed in range(20): collate(list(scattered_digits(seed)))          # no two places are refused as too close for float32
+    for seed in range(20):
+        many = scattered_digits(seed)
+        collate(list(many))                                                   # no two places are too close for float32
+        assert all(len(np.unique(p, axis=0)) == len(p) for p in readings(many)[1])   # nor the same, for splines
     from scipy.interpolate import RegularGridInterpolator
     axis = np.arange(1., 9)
     between = RegularGridInterpolator((axis, axis), full[7].reshape(8, 8))(places[7].clip(1, 8))   # bilinear, by another
