@@ -698,6 +698,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                'romae_nb.demo._fit': ('demo.html#_fit', 'romae_nb/demo.py'),
                                'romae_nb.demo._images': ('demo.html#_images', 'romae_nb/demo.py'),
                                'romae_nb.demo._in_process': ('demo.html#_in_process', 'romae_nb/demo.py'),
+                               'romae_nb.demo._scattered': ('demo.html#_scattered', 'romae_nb/demo.py'),
                                'romae_nb.demo._shown': ('demo.html#_shown', 'romae_nb/demo.py'),
                                'romae_nb.demo._start': ('demo.html#_start', 'romae_nb/demo.py'),
                                'romae_nb.demo._steps': ('demo.html#_steps', 'romae_nb/demo.py'),

@@ -98,37 +98,37 @@ def grids(*shape, labels=None):
 
 # %% 0864a7a7
 def test_geometry_reaches_the_model():
-    learn = pretrainer()
-    assert (learn.model.cut.channels, learn.model.cut.n_pos_dims, learn.model.cut.size) == (2, 1, (1, 1, 1))
+    tried = pretrainer()
+    assert (tried.model.cut.channels, tried.model.cut.n_pos_dims, tried.model.cut.size) == (2, 1, (1, 1, 1))
 
     images = grids(20, 1, 16, 16)
-    learn = pretrainer(images)
-    assert str(learn.geometry) == '1 channel, 2 position axes, tubelet (1, 2, 2), 16 x 16 pixels'
-    learn.fit(1, 1e-3); learn.show_results(); plt.close('all')
-    out, hidden = learn.reconstruct(images.one_batch())
+    tried = pretrainer(images)
+    assert str(tried.geometry) == '1 channel, 2 position axes, tubelet (1, 2, 2), 16 x 16 pixels'
+    tried.fit(1, 1e-3); tried.show_results(); plt.close('all')
+    out, hidden = tried.reconstruct(images.one_batch())
     assert out.shape == hidden.shape == (4, 1, 16, 16) and hidden.float().mean() == .75
-    learn = pretrainer(images, encoder_kw=TINY | dict(tubelet_size=(1, 4, 4)), norm_targets=True)
-    assert learn.geometry.tubelet_size == (1, 4, 4)
-    learn.fit(1, 1e-3); learn.show_results(); plt.close('all')
+    tried = pretrainer(images, encoder_kw=TINY | dict(tubelet_size=(1, 4, 4)), norm_targets=True)
+    assert tried.geometry.tubelet_size == (1, 4, 4)
+    tried.fit(1, 1e-3); tried.show_results(); plt.close('all')
     for shape, want in [((20, 12, 3), (3, 1, (1, 1, 1))), ((20, 4, 1, 16, 16), (1, 3, (2, 2, 2)))]:
-        learn = pretrainer(grids(*shape), decoder_dim=24)
-        assert (learn.geometry.in_chans, learn.geometry.n_pos_dims, learn.geometry.tubelet_size) == want
-        learn.fit(1, 1e-3); learn.show_results(); plt.close('all')
+        tried = pretrainer(grids(*shape), decoder_dim=24)
+        assert (tried.geometry.in_chans, tried.geometry.n_pos_dims, tried.geometry.tubelet_size) == want
+        tried.fit(1, 1e-3); tried.show_results(); plt.close('all')
 
 
 # %% 106c1fb2
 def test_unlabelled_data():
-    learn = pretrainer(loaders(labelled=False)); learn.fit_one_cycle(1, 1e-3)
-    assert len(learn.dls.one_batch()) == 2 and np.isfinite(learn.recorder.values[-1][1])
+    tried = pretrainer(loaders(labelled=False)); tried.fit_one_cycle(1, 1e-3)
+    assert len(tried.dls.one_batch()) == 2 and np.isfinite(tried.recorder.values[-1][1])
 
 
 # %% d449970e
 def test_models_that_exist():
-    learn = pretrainer(); learn.fit(1, 1e-3)
-    folder = save(learn.model, tempfile.mkdtemp())
+    tried = pretrainer(); tried.fit(1, 1e-3)
+    folder = save(tried.model, tempfile.mkdtemp())
     again = pretrainer(model=folder)
-    assert list(again.validate()) == pytest.approx(list(learn.validate()))
-    assert pretrainer(model=learn.model, mask_ratio=.5).model.mask_ratio == .5
+    assert list(again.validate()) == pytest.approx(list(tried.validate()))
+    assert pretrainer(model=tried.model, mask_ratio=.5).model.mask_ratio == .5
 
 
 # %% 00d8c29d
@@ -163,24 +163,24 @@ def test_losses():
 
 # %% d1344680
 def test_classifiers_ask_the_decoder_where_tokens_sit_anywhere():
-    dls = loaders()
-    mae = pretrainer(dls).model
+    own_dls = loaders()
+    mae = pretrainer(own_dls).model
     assert 1 < len(mae.anchors) <= 64 and len(mae.anchors[0]) == 1
-    clf = finetune_learner(dls, mae, verbose=False).model
+    clf = finetune_learner(own_dls, mae, verbose=False).model
     assert clf.global_pool == 'anchors' and clf.anchors == mae.anchors and clf.attn_pool.mean_norm is not None
     assert torch.equal(clf.attn_pool.decoder.embed.weight, mae.decoder.embed.weight)
-    assert finetune_learner(dls, mae, verbose=False, global_pool='avg').model.global_pool == 'avg'
-    few = finetune_learner(dls, mae, verbose=False, anchors=[[1.], [5.]]).model
+    assert finetune_learner(own_dls, mae, verbose=False, global_pool='avg').model.global_pool == 'avg'
+    few = finetune_learner(own_dls, mae, verbose=False, anchors=[[1.], [5.]]).model
     assert few.anchors == ((1.,), (5.,))
-    tuned, batch = quiet(finetune_learner(dls, mae, verbose=False)), dls.valid.one_batch()
+    tuned, batch = quiet(finetune_learner(own_dls, mae, verbose=False)), own_dls.valid.one_batch()
     again = timm.create_model(f'local-dir:{tuned.save_model(tempfile.mkdtemp())}', pretrained=True).eval()
     assert torch.equal(again(*batch[:2]), tuned.model.eval()(*batch[:2]))
-    kept = pretrainer(dls).save_model(tempfile.mkdtemp())
-    assert finetune_learner(dls, kept, verbose=False).model.global_pool == 'anchors'
+    kept = pretrainer(own_dls).save_model(tempfile.mkdtemp())
+    assert finetune_learner(own_dls, kept, verbose=False).model.global_pool == 'anchors'
     mae.anchors = None                                                            # as in folders of older versions
-    assert finetune_learner(dls, mae, verbose=False).model.global_pool == 'token'
-    assert len(finetune_learner(dls, mae, verbose=False, global_pool='anchors').model.anchors) <= 64
-    assert finetune_learner(dls, mae.encoder, verbose=False).model.global_pool == 'token'
+    assert finetune_learner(own_dls, mae, verbose=False).model.global_pool == 'token'
+    assert len(finetune_learner(own_dls, mae, verbose=False, global_pool='anchors').model.anchors) <= 64
+    assert finetune_learner(own_dls, mae.encoder, verbose=False).model.global_pool == 'token'
     grid = GridDataset(torch.randn(4, 1, 32, 32), labels=[0, 1, 0, 1])
     images = dataloaders(grid, grid, bs=2, device='cpu')
     assert finetune_learner(images, pretrainer(images).model, verbose=False).model.global_pool == 'token'
