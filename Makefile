@@ -27,10 +27,10 @@ $(STAMP): settings.ini setup.py pyproject.toml
 	$(BIN)/python -m pip install --quiet -e '.[dev]'
 	@touch $@
 
-demo: $(STAMP) ## digits made irregular: pre-train, draw, fine-tune (QUICK=1 for the short form)
+demo: $(STAMP) ## digits read at scattered places: ours beside scikit-learn's best (QUICK=1 for the short form)
 	$(BIN)/python -m romae_nb.demo $(if $(QUICK),--quick)
 
-demo-quick: ## the demo in under a minute
+demo-quick: ## the demo in about a minute
 	$(MAKE) demo QUICK=1
 
 bench: $(STAMP) ## speed and memory beside timm, and beside the reference with REFERENCE=its checkout (DEVICE=cuda, QUICK=1, THREADS=2)

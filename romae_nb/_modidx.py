@@ -32,6 +32,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                      'romae_nb._dev.build.from_top': ('build.html#from_top', 'romae_nb/_dev/build.py'),
                                      'romae_nb._dev.build.generated': ('build.html#generated', 'romae_nb/_dev/build.py'),
                                      'romae_nb._dev.build.made_by_export': ('build.html#made_by_export', 'romae_nb/_dev/build.py'),
+                                     'romae_nb._dev.build.module_of': ('build.html#module_of', 'romae_nb/_dev/build.py'),
                                      'romae_nb._dev.build.one_def': ('build.html#one_def', 'romae_nb/_dev/build.py'),
                                      'romae_nb._dev.build.read': ('build.html#read', 'romae_nb/_dev/build.py'),
                                      'romae_nb._dev.build.read_ini': ('build.html#read_ini', 'romae_nb/_dev/build.py'),

@@ -208,7 +208,7 @@ class Trainer:
         model.eval()
         loss = _mean_loss(model, learn.dls.valid, device)
         if rank_distrib() == 0:
-            row = {'step': step, 'loss/train': None if train_loss is None else float(train_loss), 'loss/validation': loss,
+            row = {'step': step, 'loss/train': None if train_loss is None else float(train_loss.detach()), 'loss/validation': loss,
                    'train/lr': learn.opt.hypers[-1]['lr']}
             self.history.append(row)
             if self.run is not None: self.run.log({k: v for k, v in row.items() if v is not None}, step=step)
