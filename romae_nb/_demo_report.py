@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from scipy.stats import t as student
 
+import romae_nb
 from .data import Part, TokenDL
 from .visualize import plot_reconstruction
 
@@ -189,7 +190,7 @@ def html_table(
 def commit() -> str:
     "Of the code that runs; nothing where it lies in no repository."
     try:
-        return subprocess.run(['git', 'rev-parse', '--short', 'HEAD'], cwd=Path(__file__).parent,
+        return subprocess.run(['git', 'rev-parse', '--short', 'HEAD'], cwd=Path(romae_nb.__file__).parent,
                               capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError): return 'not known'
 
