@@ -244,7 +244,9 @@ def module_of(
 ) -> str:      # full name of the module
     "Where a symbol of the page at hand lives; two modules may have one of the same name."
     from romae_nb._modidx import d
-    own = PAGE['mod'] and f"{PAGE['mod']}.{name}" in d['syms'].get(PAGE['mod'], {})
+    if PAGE['mod'] is None: return symbols().get(name, (None, ''))[1]
+    private = PAGE['mod'] not in d['syms']                           # nbdev's index leaves these modules out
+    own = private or f"{PAGE['mod']}.{name}" in d['syms'][PAGE['mod']]
     return PAGE['mod'] if own else symbols().get(name, (None, ''))[1]
 
 def documented(
